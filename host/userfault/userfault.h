@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* userfault.h: the live process as a home. Only the runtime, the command and
+ * tests include this; everything else goes through mm.h. */
+#ifndef GPUSVM_USERFAULT_H
+#define GPUSVM_USERFAULT_H
+
+#include "host/mm.h"
+
+/* What to do without, as if the kernel did not have it. */
+#define USERFAULT_WITHOUT_MOVE 1u
+#define USERFAULT_WITHOUT_EVENT_FORK 2u
+#define USERFAULT_WITHOUT_KERNEL_FAULTS 4u /* USER_MODE_ONLY */
+#define USERFAULT_WITHOUT_SYSCALL 8u	   /* only /dev/userfaultfd */
+
+struct userfault_info {
+	u64 features;	  /* as the kernel said (UFFD_FEATURE_*) */
+	u64 ioctls;
+	bool move, event_fork, event_remap, event_remove, event_unmap;
+	bool kernel_faults, wp_async, pagemap_scan, procmap_query, poison;
+	bool through_device; /* opened by /dev/userfaultfd */
+	u32 caps;	  /* MM_CAP_* that follow */
+	char error[256];  /* why there is no home, in words; empty: there is one */
+};
+/* What a home opened with this would have; opens and closes a throwaway context.
+ * 0, or -ENOSYS, -EPERM, -EOPNOTSUPP with error filled. */
+int userfault_probe(u32 without, struct userfault_info *ret);
+
+struct userfault_hooks {
+	/* Around a fork of this process, in its atfork handlers: stop and resume
+	 * device writes. Run on the application's thread. */
+	void (*fork_prepare)(void *arg);
+	void (*fork_parent)(void *arg);
+	void (*fork_child)(void *arg);
+	void *arg;
+};
+
+/* One at a time in a process (-EBUSY). Same errors as probe, -ENOMEM. */
+int userfault_open(u32 without, const struct userfault_hooks *hooks, struct mm **ret);
+/* No device page, notifier or region may be left. Ends all threads. */
+void userfault_close(struct mm *mm);
+/* In a forked child: frees the copies of the parent's structures, closes the
+ * descriptors; nothing else may be called on mm there. */
+void userfault_close_child(struct mm *mm);
+void userfault_info_get(struct mm *mm, struct userfault_info *ret);
+
+/* Memory of gpusvm_alloc: 2M aligned, THP asked for; migrates in fallbacks too. */
+void *userfault_alloc(struct mm *mm, size_t size);
+int userfault_free(struct mm *mm, void *p); /* -EINVAL: not from userfault_alloc */
+
+struct userfault_counters {
+	u64 cpu_faults, zero_fills, moves, copies, ebusy, eagain, events, wakes;
+	u64 staging_bytes; /* pages kept for the way back */
+};
+void userfault_counters_get(struct mm *mm, struct userfault_counters *ret);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * <gpusvm/pagemap.h>: memory of a device that can back the addresses of a
+ * process, and migration between it and system memory. Linux: drm_pagemap.
+ *
+ * Concepts
+ *   pagemap  the memory itself, counted; made of frames of a mm_region
+ *   devmem   one allocation in it of at most 2M, embedded in the driver's buffer
+ *            object; lives as long as one of its frames backs an address
+ *
+ * A pagemap knows physical memory only: no range, no mirror, and addresses only
+ * while a call that was given some runs (law 4). Who must hear of a migration
+ * hears it from notifiers.
+ *
+ * Lifetime of a devmem: gpusvm_devmem_init gives one reference to the caller;
+ * gpusvm_devmem_migrate consumes it on every return; each frame in use holds
+ * one. With the last, ops->release runs. Frames go back one by one through
+ * ops->free_frames as they fall out of use, so that part of an allocation that
+ * has gone home is free for others at once.
+ */
+#ifndef GPUSVM_PAGEMAP_H
+#define GPUSVM_PAGEMAP_H
+
+#include <gpusvm/addr.h>
+#include <gpusvm/device.h> /* struct gpusvm_copy */
+#include <gpusvm/fence.h>
+#include "host/mm.h"
+
+struct gpusvm_pagemap;
+struct gpusvm_devmem;
+
+struct gpusvm_migrate_result {
+	u64 moved, already, stayed, holes; /* pages of 4K */
+	u32 stayed_reason;		   /* MM_STAYED_* */
+};
+
+struct gpusvm_pagemap_ops {
+	/* The address of a run of this pagemap's frames (page is the first, order
+	 * its aligned run) for device dev: LOCAL for its own, PEER over a link, NONE
+	 * where it may not. Context: RANK_MIRROR held for reading; no sleep, no
+	 * allocation. Linux: device_map. */
+	struct gpusvm_addr (*device_map)(struct gpusvm_pagemap *pagemap, void *dev,
+					 struct mm_page *page, unsigned order, bool write);
+	/* Undoes it; may be NULL. Context: RANK_MIRROR held. */
+	void (*device_unmap)(struct gpusvm_pagemap *pagemap, void *dev, struct gpusvm_addr addr);
+	/* Moves [start, end) of mm here, from wherever it is, as far as it goes; the
+	 * pages stay timeslice ns at least. Best effort: 0 with what happened in
+	 * *result (never NULL). -ENODEV once revoked; -ENOSPC when no memory could be
+	 * had for the first page; -ENOMEM; -EFAULT mm gone. May sleep, may evict. */
+	int (*populate_mm)(struct gpusvm_pagemap *pagemap, struct mm *mm, u64 start, u64 end,
+			   u64 timeslice, struct gpusvm_migrate_result *result);
+	/* Which pages around a CPU fault go home with it: page index `fault` of a
+	 * window of n pages (those of one aligned 2M that share a devmem) gives
+	 * [*first, *last). NULL: 64K around. Pure, or on atomics of the devmem:
+	 * called on the CPU fault path (law 5). */
+	void (*fault_window)(struct gpusvm_devmem *devmem, unsigned fault, unsigned n,
+			     unsigned *first, unsigned *last);
+	/* n pages went to (or, to_device, came from) system memory. For statistics
+	 * and events; on the CPU fault path: no locks but RANK_LEAF. May be NULL.
+	 * cause: see enum gpusvm_migrate_cause. */
+	void (*migrated)(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
+			 bool to_device, unsigned cause, u64 started);
+	/* The last reference is gone. May run where nothing may sleep long: defer. */
+	void (*destroy)(struct gpusvm_pagemap *pagemap);
+};
+
+enum gpusvm_migrate_cause {
+	GPUSVM_MIGRATE_REQUEST, /* populate_mm's caller knows why */
+	GPUSVM_MIGRATE_CPU_FAULT,
+	GPUSVM_MIGRATE_EVICTION,
+};
+
+struct gpusvm_pagemap {
+	const struct gpusvm_pagemap_ops *ops;
+	struct host_ref ref;
+	struct mm_region *region;
+	u32 revoked; /* no new population; atomic */
+};
+
+/* First reference to the caller. npages: frames, multiple of 512. -ENOMEM. */
+int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_pagemap_ops *ops,
+			u64 npages);
+/* In ops->destroy: every frame must be free. */
+void gpusvm_pagemap_fini(struct gpusvm_pagemap *pagemap);
+struct gpusvm_pagemap *gpusvm_pagemap_get(struct gpusvm_pagemap *pagemap); /* NULL-safe */
+void gpusvm_pagemap_put(struct gpusvm_pagemap *pagemap);		   /* NULL-safe */
+/* From now on migration to it answers -ENODEV (law 10). What is there is
+ * brought home by evicting each devmem. */
+void gpusvm_pagemap_revoke(struct gpusvm_pagemap *pagemap);
+struct gpusvm_pagemap *gpusvm_page_pagemap(const struct mm_page *page);
+/* The devmem that a device frame belongs to; good while the frame is. */
+struct gpusvm_devmem *gpusvm_page_devmem(const struct mm_page *page);
+/* Checks, takes mm in use, calls ops->populate_mm. Errors: those of the op. */
+int gpusvm_pagemap_populate(struct gpusvm_pagemap *pagemap, struct mm *mm, u64 start, u64 end,
+			    u64 timeslice, struct gpusvm_migrate_result *result);
+
+struct gpusvm_devmem_ops {
+	/* The last reference is gone and all frames were given to free_frames.
+	 * Context: may be inside a notifier: short locks of RANK_LEAF only, or defer
+	 * to work. May be NULL. */
+	void (*release)(struct gpusvm_devmem *devmem);
+	/* The frame that backs page i of the allocation. Repeatable. No sleep. */
+	u64 (*frame)(struct gpusvm_devmem *devmem, unsigned i);
+	/* 1 << order frames are not in use any more. Context as release. */
+	void (*free_frames)(struct gpusvm_devmem *devmem, u64 frame, unsigned order);
+	/* Copies, or clears, in either direction; as copy of device.h. done NULL:
+	 * complete on return. */
+	int (*copy)(struct gpusvm_devmem *devmem, const struct gpusvm_copy *list, unsigned n,
+		    struct gpusvm_fence *after, struct gpusvm_fence *done);
+};
+
+struct gpusvm_devmem {
+	const struct gpusvm_devmem_ops *ops;
+	struct gpusvm_pagemap *pagemap; /* a reference is held */
+	struct mm *mm;			/* whose pages it holds; a grab is held */
+	struct host_ref ref;
+	u32 npages;
+	u32 resident;		/* frames in use; atomic */
+	u64 timeslice_end;	/* host_now() before which a CPU fault waits; atomic */
+	struct gpusvm_fence *after; /* copies into it begin when this is signalled, or NULL */
+	u32 window;		/* for fault_window: state of the fault-around; atomic */
+	struct host_waitq detached; /* woken when resident reaches 0 */
+};
+
+/* npages: 1 to 512. after: a reference is taken, may be NULL. Does not fail. */
+void gpusvm_devmem_init(struct gpusvm_devmem *devmem, const struct gpusvm_devmem_ops *ops,
+			struct gpusvm_pagemap *pagemap, struct mm *mm, unsigned npages,
+			struct gpusvm_fence *after);
+bool gpusvm_devmem_get_unless_zero(struct gpusvm_devmem *devmem);
+void gpusvm_devmem_put(struct gpusvm_devmem *devmem);
+
+struct gpusvm_migrate_details {
+	u64 timeslice; /* ns from the end of the migration */
+	bool compound; /* keep 2M pages whole (frames aligned and contiguous) */
+};
+
+/* Moves [start, end), at most 2M and not over a 2M boundary, into devmem: page
+ * i of the interval into frame i. Hole-tolerant and partial: pages that cannot
+ * go stay, pages that are there already are counted, frames that were not
+ * needed go to free_frames. Consumes the caller's reference on EVERY return.
+ *   0        see *result; moved may be 0
+ *   -ENODEV  revoked          -EFAULT  mm gone, or a copy failed on the device
+ *   -ENOMEM  -EINVAL interval and npages disagree
+ * Whatever failed is unwound whole (law 9). May sleep, waits for devices. */
+int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
+			  const struct gpusvm_migrate_details *details,
+			  struct gpusvm_migrate_result *result);
+
+/* Brings everything in devmem to system memory, by its frames: no address, no
+ * range, no mirror. The caller holds a reference. Bounded retries.
+ *   0       nothing of it is in use any more
+ *   -EBUSY  pages remain (pinned by a migration in flight)
+ *   -ENOMEM no system memory      -EFAULT mm gone, or the copy failed
+ * May sleep; no lock of rank RANK_DEVMEM or above. */
+int gpusvm_devmem_evict(struct gpusvm_devmem *devmem);
+
+#endif

@@ -155,7 +155,9 @@ struct mm_region;
 struct mm_cpu_fault {
 	struct mm *mm;
 	u64 address;	      /* page aligned */
-	struct mm_page *page; /* what backs it; a reference is held for the call */
+	struct mm_page *page; /* what backed it; may be freed or split by now: only its
+			       * index (mm_page_index) may be asked for */
+	void *data;	      /* its data, held (ops->hold) for the call */
 };
 
 struct mm_region_ops {
@@ -177,9 +179,14 @@ struct mm_region_ops {
 	 * one more user of data for each but the first. Same context as free.
 	 * Linux: folio_split. */
 	void (*split)(void *data, unsigned extra);
-	/* Reads a frame's bytes for a forked child (4K each). The caller makes sure
-	 * that no one writes. May sleep on the copy engine only. 0 or negative. */
-	int (*read)(struct mm_page *page, void *buffer);
+	/* Keeps data alive while a CPU fault is served: hold is called while the
+	 * frame is known to be in use, drop when done. Context as free. */
+	void (*hold)(void *data);
+	void (*drop)(void *data);
+	/* Reads 4K of a frame for a forked child: the i-th of a compound one. The
+	 * caller makes sure that no one writes. May sleep on the copy engine only. 0
+	 * or negative. */
+	int (*read)(struct mm_page *page, unsigned i, void *buffer);
 };
 
 /* npages frames, numbered from 0. priv is kept for the caller.
@@ -279,13 +286,15 @@ void mm_dma_unmap(struct mm *mm, void *dev, mm_dma_t addr, unsigned order, bool 
 
 /* A software device's way to system memory: a pointer, good until end. NULL:
  * nothing is there (-EFAULT to the device). Between the two the calling thread
- * takes no lock, and only inside mm_bus_guard. One access at a time per thread. */
+ * takes no lock, and only inside mm_bus_guard. Two accesses at most at a time per
+ * thread (a copy has two sides); end ends both, and is legal when none is open. */
 void *mm_bus_begin(mm_dma_t addr, u64 length, bool write);
 void mm_bus_end(void);
 /* Runs fn(arg). If memory vanishes under an access between begin and end, fn is
  * abandoned at that point and this returns -EFAULT with the address in
- * *fault_address; else 0. Not nested. Linux: the access goes through kmap and
- * cannot vanish; just calls fn. */
+ * *fault_address, the accesses ended; else 0. Nests while the outer one has no
+ * access open: a lane that serves its own fault runs copies. Linux: the access
+ * goes through kmap and cannot vanish; just calls fn. */
 int mm_bus_guard(void (*fn)(void *), void *arg, u64 *fault_address);
 /* Abandons the fn of the innermost mm_bus_guard, which returns -EFAULT with
  * this address. No lock may be held. Not in kernel builds. */

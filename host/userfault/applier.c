@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * applier.c: what happened to the address space, told to the notifiers.
+ *
+ * The reader marks pages the moment it reads an event, and leaves here who has
+ * to hear of it. One thread works the list off in order; it alone waits for
+ * devices, so that the reader never does. Frames that an event orphaned are
+ * freed after the notifiers have returned: until then a device may still write
+ * to them, and they must not be given to anyone else.
+ */
+#include "host/userfault/home.h"
+
+void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 frames)
+{
+	struct change *c = host_alloc(sizeof(*c));
+
+	/* Losing an event would lose data; there is no one to tell. */
+	HOST_CHECK(c);
+	*c = (struct change){ .start = start, .end = end, .event = event, .frames = frames };
+	host_mutex_lock(&mm->changes_lock);
+	*mm->changes_tail = c;
+	mm->changes_tail = &c->next;
+	host_add_return(&mm->queued, 1);
+	host_mutex_unlock(&mm->changes_lock);
+	host_wake_all(&mm->changes_waitq);
+}
+
+static struct change *change_next(struct mm *mm)
+{
+	struct change *c;
+
+	host_mutex_lock(&mm->changes_lock);
+	c = mm->changes;
+	if (c) {
+		mm->changes = c->next;
+		if (!mm->changes)
+			mm->changes_tail = &mm->changes;
+	}
+	host_mutex_unlock(&mm->changes_lock);
+	return c;
+}
+
+static void applier(void *arg)
+{
+	struct mm *mm = arg;
+	struct change *c;
+
+	for (;;) {
+		host_wait(&mm->changes_waitq, host_load_seq(&mm->queued) != mm->applied ||
+						      host_load_acquire(&mm->stopping));
+		c = change_next(mm);
+		if (!c) {
+			if (host_load_acquire(&mm->stopping))
+				return;
+			continue;
+		}
+		notify(mm, c->start, c->end, c->event, NULL);
+		frames_free_chain(mm, c->frames);
+		host_free(c);
+		host_add_return(&mm->applied, 1);
+		host_wake_all(&mm->applied_waitq);
+	}
+}
+
+int applier_start(struct mm *mm)
+{
+	host_mutex_init(&mm->changes_lock, RANK_HOST);
+	host_waitq_init(&mm->changes_waitq);
+	host_waitq_init(&mm->applied_waitq);
+	mm->changes_tail = &mm->changes;
+	return host_thread_start(&mm->applier, "gpusvm-events", applier, mm);
+}
+
+void applier_stop(struct mm *mm)
+{
+	host_wake_all(&mm->changes_waitq);
+	host_thread_join(&mm->applier);
+}
+
+int mm_sync(struct mm *mm, u64 start, u64 end)
+{
+	u64 until;
+
+	if (host_read_once(&mm->dying))
+		return -EFAULT;
+	while (events_unread(mm))
+		wait_for_reader(mm);
+	/* What was read is queued in the same gate section: see the end of it. */
+	host_read_lock(&mm->gate);
+	host_read_unlock(&mm->gate);
+	extents_recheck(mm, start, end);
+	until = host_load_seq(&mm->queued);
+	host_wait(&mm->applied_waitq, host_load_acquire(&mm->applied) >= until);
+	return 0;
+}

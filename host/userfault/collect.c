@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * collect.c: the beginning of a migration: which pages go, and taking them.
+ *
+ * 1. Entries are set to OUT or IN in a section. From then on nobody else fills,
+ *    maps or moves these pages; CPU faults on them wait.
+ * 2. Notifiers are told, outside any section, and have devices let go.
+ * 3. Pages that leave are moved to a staging slot. From then on nothing but the
+ *    transaction reaches their bytes: a store before the move is in them, a
+ *    later one faults and waits. Nothing reads the slot before the move returned.
+ * A page that cannot be moved goes back to SYSTEM and stays where it is.
+ */
+#include "host/userfault/home.h"
+
+#include <sys/mman.h>
+
+struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *i)
+{
+	for (;;) {
+		rmap_t r = host_read_once(holder);
+		struct block *b;
+
+		if (r == RMAP_NONE)
+			return NULL;
+		b = block_of_rmap(mm, r);
+		section_enter(mm, b);
+		if (host_read_once(holder) == r) {
+			*i = r & (HOST_HUGE_PAGES - 1);
+			return b;
+		}
+		section_leave(mm, b);
+	}
+}
+
+static struct transaction *transaction_make(struct mm_migrate *m, struct block *b)
+{
+	struct transaction *t = host_alloc_zeroed(sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->block = b;
+	t->npages = m->npages;
+	t->first = b ? page_in_block(m->start) : 0;
+	t->frames = t->few_frames;
+	if (m->npages > SMALL_WINDOW && m->flags & MM_MIGRATE_DEVICE)
+		t->frames = host_alloc_zeroed(m->npages * sizeof(*t->frames));
+	t->spare = host_alloc(HOST_HUGE_PAGES * sizeof(*t->spare));
+	if (t->frames && t->spare)
+		return t;
+	if (t->frames != t->few_frames)
+		host_free(t->frames);
+	host_free(t->spare);
+	host_free(t);
+	return NULL;
+}
+
+void transaction_free(struct mm *mm, struct transaction *t)
+{
+	if (t->slot)
+		staging_put(mm, t->slot);
+	if (t->frames != t->few_frames)
+		host_free(t->frames);
+	host_free(t->bounce);
+	host_free(t->spare);
+	host_free(t);
+}
+
+/* ---- 1. Which pages -------------------------------------------------------- */
+
+/* Which pages of the window a mapping lets go, and registers them. */
+static void find_eligible(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	struct userfault_vma v;
+	u64 at = m->start;
+
+	while (at < m->end) {
+		u64 end;
+
+		if (mm->sys->vma(at, &v) || v.start >= m->end) {
+			m->stayed_reason |= MM_STAYED_HOLE;
+			break;
+		}
+		if (v.start > at)
+			m->stayed_reason |= MM_STAYED_HOLE;
+		at = host_max(at, v.start);
+		end = host_min(v.end, m->end);
+		if (!vma_migratable(mm, &v) || vma_watch(mm, t->block, &v, at, end))
+			m->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
+		else
+			for (u64 a = at; a < end; a += HOST_PAGE_SIZE)
+				bit_set(t->eligible, page_in_block(a) - t->first);
+		at = end;
+	}
+}
+
+static bool all_eligible(const struct transaction *t)
+{
+	for (unsigned i = 0; i < HOST_HUGE_PAGES / 64; i++)
+		if (~t->eligible[i])
+			return false;
+	return true;
+}
+
+/* After a REMOVE event the old page may still be there. If the place can be
+ * filled it was empty: the zap is over. */
+static bool clear_mark(struct mm *mm, struct transaction *t, unsigned i)
+{
+	u64 done;
+
+	return uffd_zero(mm, entry_address(t, i), HOST_PAGE_SIZE, &done) == 0;
+}
+
+static bool selected(struct mm_migrate *m, struct mm_page *page)
+{
+	return m->flags & MM_MIGRATE_DEVICE && (!m->select || m->select(m->select_arg, page));
+}
+
+static void take_out(struct transaction *t, unsigned i, entry_t *e)
+{
+	*e = entry(ENTRY_OUT, slot_page(t->slot, t->at + i));
+	t->slot->rmaps[t->at + i] = rmap(t->block, t->first + i);
+	bit_set(t->taken, i);
+	t->out = true;
+}
+
+static void take_page(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
+{
+	entry_t *e = &t->block->pages[t->first + i];
+
+	switch (entry_kind(*e)) {
+	case ENTRY_SYSTEM:
+		if (!bit(t->eligible, i))
+			break;
+		if (*e & ENTRY_MARKED && !clear_mark(mm, t, i)) {
+			m->stayed_reason |= MM_STAYED_BUSY;
+			break;
+		}
+		take_out(t, i, e);
+		break;
+	case ENTRY_DEVICE: {
+		struct mm_page *page = frame_page(mm, entry_id(*e), false);
+
+		if (!selected(m, page))
+			break;
+		t->frames[i] = entry_id(*e) + 1;
+		*e = entry(ENTRY_IN, entry_id(*e));
+		m->src[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | MM_MPFN_WRITE;
+		m->collected++;
+		t->in = true;
+		break;
+	}
+	case ENTRY_OUT:
+	case ENTRY_IN:
+		m->stayed_reason |= MM_STAYED_BUSY;
+		break;
+	}
+}
+
+/* The whole block at once, without an entry for each page; false: not so. */
+static bool take_whole(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	struct block *b = t->block;
+	struct mm_page *head;
+
+	if (t->npages != HOST_HUGE_PAGES || b->pages || !(m->flags & MM_MIGRATE_COMPOUND))
+		return false;
+	switch (entry_kind(b->uniform)) {
+	case ENTRY_SYSTEM:
+		if (b->uniform || !t->slot || !all_eligible(t))
+			return false;
+		b->uniform = entry(ENTRY_OUT, slot_page(t->slot, 0));
+		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
+			t->slot->rmaps[i] = rmap(b, i);
+		host_memset(t->taken, 0xff, sizeof(t->taken));
+		t->out = t->compound = true;
+		return true;
+	case ENTRY_DEVICE:
+		head = frame_page(mm, entry_id(b->uniform), true);
+		if (!selected(m, head))
+			return true;
+		t->frames[0] = entry_id(b->uniform) + 1;
+		b->uniform = entry(ENTRY_IN, entry_id(b->uniform));
+		m->src[0] = mm_mpfn(head) | MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_COMPOUND;
+		m->collected = HOST_HUGE_PAGES;
+		t->in = t->compound = true;
+		return true;
+	default:
+		m->stayed_reason |= MM_STAYED_BUSY;
+		return true;
+	}
+}
+
+/* Is there anything to take? Keeps blocks from being expanded for nothing. */
+static bool worth_expanding(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	struct block *b = t->block;
+
+	if (b->pages)
+		return true;
+	if (entry_kind(b->uniform) == ENTRY_DEVICE)
+		return selected(m, frame_page(mm, entry_id(b->uniform), true));
+	return entry_kind(b->uniform) == ENTRY_SYSTEM && t->slot;
+}
+
+/* events: as counted before the mappings were looked at. If one was read since,
+ * memory may have been mapped anew, and what is there now is not registered: it
+ * must not be taken. */
+static bool take_pages(struct mm *mm, struct mm_migrate *m, struct transaction *t, u64 events)
+{
+	section_enter(mm, t->block);
+	if (mm->events != events) {
+		section_leave(mm, t->block);
+		return false;
+	}
+	if (!take_whole(mm, m, t) && worth_expanding(mm, m, t)) {
+		block_expand(mm, t->block, &t->spare);
+		for (unsigned i = 0; i < t->npages; i++)
+			take_page(mm, m, t, i);
+	}
+	section_leave(mm, t->block);
+	return true;
+}
+
+/* Looks and takes, until nothing happened in between; after many events it gives
+ * up, and nothing is taken. */
+static void look_and_take(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned tries = 0; tries < 100; tries++) {
+		u64 events = host_load_acquire(&mm->events);
+
+		if (m->flags & MM_MIGRATE_SYSTEM) {
+			host_memset(t->eligible, 0, sizeof(t->eligible));
+			if (t->slot)
+				find_eligible(mm, m, t);
+		}
+		if (take_pages(mm, m, t, events))
+			return;
+		m->stayed_reason = 0;
+	}
+	m->stayed_reason |= MM_STAYED_BUSY;
+}
+
+/* ---- 3. Moving out --------------------------------------------------------- */
+
+void page_stays(struct mm *mm, struct transaction *t, unsigned i)
+{
+	rmap_t *holder = &t->slot->rmaps[t->at + i];
+	unsigned at;
+	struct block *b = section_enter_rmap(mm, holder, &at);
+
+	bit_clear(t->taken, i);
+	if (!b)
+		return;
+	block_expand(mm, b, &t->spare);
+	block_set(b, at, entry(ENTRY_SYSTEM, 0));
+	*holder = RMAP_NONE;
+	section_leave(mm, b);
+}
+
+/* Does page i still stand where it was taken? Section of t->block. */
+static bool in_place(const struct transaction *t, unsigned i)
+{
+	return t->slot->rmaps[t->at + i] == rmap(t->block, t->first + i);
+}
+
+/* The pages from i on that are to be moved in one call. */
+static unsigned run_length(const struct transaction *t, unsigned i)
+{
+	unsigned n = 0;
+
+	while (i + n < t->npages && bit(t->taken, i + n) && in_place(t, i + n))
+		n++;
+	return n;
+}
+
+/* Page i is a hole: it goes as zeros. So do those after it that are not there. */
+static void note_holes(struct mm *mm, struct transaction *t, unsigned i, unsigned n)
+{
+	struct page_region next;
+	unsigned holes = 1;
+	int found = mm->sys->scan(entry_address(t, i), entry_address(t, i + n),
+				  PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &next, 1);
+
+	if (found == 0)
+		holes = n;
+	else if (found > 0)
+		holes = (unsigned)((next.start - entry_address(t, i)) >> HOST_PAGE_SHIFT);
+	for (unsigned k = 0; k < host_max(holes, 1u); k++)
+		bit_set(t->zero, i + k);
+}
+
+enum move_result { MOVE_ON, MOVE_RETRY, MOVE_POPULATE, MOVE_STAYS };
+
+/* Moves some of [i, i + n) in one section; *moved pages went or are known zero. */
+static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct transaction *t,
+				  unsigned i, unsigned *moved)
+{
+	u64 done = 0;
+	unsigned n, slot_at = t->at + i;
+	int r;
+
+	*moved = 0;
+	section_enter(mm, t->block);
+	n = run_length(t, i);
+	if (!n) {
+		section_leave(mm, t->block);
+		return MOVE_STAYS; /* unmapped or moved away under us */
+	}
+	r = uffd_move(mm, slot_address(mm, t->slot) + (u64)slot_at * HOST_PAGE_SIZE,
+		      entry_address(t, i), (u64)n * HOST_PAGE_SIZE, &done);
+	*moved = (unsigned)(done >> HOST_PAGE_SHIFT);
+	if (*moved == HOST_HUGE_PAGES)
+		host_memset(t->slot->present, 0xff, sizeof(t->slot->present));
+	else
+		for (unsigned k = 0; k < *moved; k++)
+			bit_set(t->slot->present, slot_at + k);
+	t->slot->small |= done && !t->huge;
+	if (r == -ENOENT && !done) {
+		note_holes(mm, t, i, n);
+		while (*moved < n && bit(t->zero, i + *moved))
+			(*moved)++;
+		r = 0;
+	}
+	section_leave(mm, t->block);
+	if (!r || done)
+		return MOVE_ON;
+	if (r == -EAGAIN)
+		return MOVE_RETRY;
+	if (r == -EBUSY)
+		return MOVE_POPULATE;
+	m->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
+	return MOVE_STAYS;
+}
+
+static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	unsigned i = 0, tries = 0, moved;
+	bool populated = false;
+
+	while (i < t->npages) {
+		if (!bit(t->taken, i)) {
+			i++;
+			continue;
+		}
+		switch (move_some(mm, m, t, i, &moved)) {
+		case MOVE_ON:
+			i += moved;
+			tries = 0;
+			populated = false;
+			break;
+		case MOVE_RETRY:
+			wait_for_reader(mm);
+			if (++tries < 200)
+				break;
+			m->stayed_reason |= MM_STAYED_BUSY;
+			page_stays(mm, t, i++);
+			break;
+		case MOVE_POPULATE:
+			/* Shared with a child that may be gone: a copy of our own cures
+			 * it. Truly pinned pages stay. Not the first page alone: what
+			 * follows is likely the same. */
+			if (!populated) {
+				populated = true;
+				count(mm, ebusy);
+				(void)mm->sys->madvise(entry_address(t, i), HOST_PAGE_SIZE,
+						       MADV_POPULATE_WRITE);
+				break;
+			}
+			m->stayed_reason |= MM_STAYED_PINNED;
+			populated = false;
+			page_stays(mm, t, i++);
+			break;
+		case MOVE_STAYS:
+			page_stays(mm, t, i++);
+			break;
+		}
+	}
+}
+
+/* Without MOVE: everything is made present, then protected against writes; the
+ * bytes are copied from where they are. */
+static void protect_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned i = 0; i < t->npages; i++) {
+		int r = -EAGAIN;
+
+		for (unsigned tries = 0; bit(t->taken, i) && r == -EAGAIN && tries < 200; tries++) {
+			u64 done;
+
+			section_enter(mm, t->block);
+			r = in_place(t, i) ? uffd_zero(mm, entry_address(t, i), HOST_PAGE_SIZE, &done) :
+					     -ENOENT;
+			if (!r || r == -EEXIST)
+				r = uffd_protect(mm, entry_address(t, i), HOST_PAGE_SIZE, true);
+			section_leave(mm, t->block);
+			if (r == -EAGAIN)
+				wait_for_reader(mm);
+		}
+		if (bit(t->taken, i) && r) {
+			m->stayed_reason |= MM_STAYED_BUSY;
+			page_stays(mm, t, i);
+		}
+	}
+}
+
+/* What was taken, as the caller sees it. */
+static void report_out(struct mm_migrate *m, struct transaction *t)
+{
+	unsigned taken = 0, zero = 0;
+
+	for (unsigned i = 0; i < HOST_HUGE_PAGES / 64; i++) {
+		taken += (unsigned)__builtin_popcountll(t->taken[i]);
+		zero += (unsigned)__builtin_popcountll(t->zero[i]);
+	}
+	m->collected += taken;
+	t->all_present = taken == t->npages && !zero;
+	if (t->compound && (t->all_present || (taken == t->npages && zero == taken))) {
+		m->src[0] = MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_SYSTEM | MM_MPFN_COMPOUND |
+			    (zero ? MM_MPFN_ZERO : 0);
+		return;
+	}
+	t->compound = false;
+	for (unsigned i = 0; i < t->npages; i++)
+		if (bit(t->taken, i))
+			m->src[i] = MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_SYSTEM |
+				    (bit(t->zero, i) ? MM_MPFN_ZERO : 0);
+}
+
+/* Is the memory there a huge page? The slot is chosen by it. */
+static bool is_huge(struct mm *mm, u64 address)
+{
+	struct page_region r;
+
+	return mm->sys->scan(address, address + HOST_PAGE_SIZE, PAGE_IS_HUGE, &r, 1) == 1;
+}
+
+int mm_migrate_begin(struct mm_migrate *m)
+{
+	struct mm *mm = m->mm;
+	bool out = m->flags & MM_MIGRATE_SYSTEM;
+	struct transaction *t;
+	struct block *b;
+
+	if (m->start >= m->end || !host_is_aligned(m->start | m->end, HOST_PAGE_SIZE) ||
+	    m->start / HOST_HUGE_SIZE != (m->end - 1) / HOST_HUGE_SIZE)
+		return -EINVAL;
+	if (host_read_once(&mm->dying))
+		return -EFAULT;
+	b = out ? block_make(mm, m->start) : block_find(mm, m->start);
+	m->npages = (unsigned)((m->end - m->start) >> HOST_PAGE_SHIFT);
+	m->collected = m->stayed_reason = 0;
+	host_memset(m->src, 0, m->npages * sizeof(*m->src));
+	host_memset(m->dst, 0, m->npages * sizeof(*m->dst));
+	m->home[0] = 0;
+	if (!b)
+		return out ? -ENOMEM : 0;
+	t = transaction_make(m, b);
+	if (!t)
+		return -ENOMEM;
+	m->home[0] = (u64)t;
+	t->by_copy = !mm->info.move;
+	if (out) {
+		host_read_lock(&mm->out_lock);
+		t->huge = t->npages == HOST_HUGE_PAGES && is_huge(mm, m->start);
+		t->slot = staging_take(mm, t->npages, t->huge, &t->at);
+	}
+	look_and_take(mm, m, t);
+	if (t->out || t->in)
+		notify(mm, m->start, m->end, MM_EVENT_MIGRATE, m->migrator);
+	if (t->out) {
+		if (t->by_copy)
+			protect_out(mm, m, t);
+		else
+			move_out(mm, m, t);
+		report_out(m, t);
+	}
+	return 0;
+}
+
+/* ---- By frame --------------------------------------------------------------- */
+
+struct run {
+	u64 start, end;
+};
+
+/* Adds an address to a run, or tells of the run and begins anew. */
+static void run_add(struct mm *mm, struct mm_migrate *m, struct run *run, u64 address, u64 length)
+{
+	if (run->end == address && address) {
+		run->end += length;
+		return;
+	}
+	if (run->end)
+		notify(mm, run->start, run->end, MM_EVENT_MIGRATE, m->migrator);
+	run->start = address;
+	run->end = address + length;
+}
+
+/* Takes one frame, where it is mapped; the pages that it covers. */
+static unsigned take_frame(struct mm *mm, struct mm_migrate *m, struct transaction *t,
+			   struct mm_page *page, unsigned i, struct run *run)
+{
+	bool head = mm_page_order(page) != 0;
+	u32 id = frame_id(page);
+	unsigned at, n = head ? HOST_HUGE_PAGES : 1;
+	struct block *b = section_enter_rmap(mm, &page->rmap, &at);
+	u64 address;
+
+	if (!b)
+		return n;
+	if (block_get(b, at) != entry(ENTRY_DEVICE, id) || block_compound(mm, b) != head ||
+	    !selected(m, page)) {
+		section_leave(mm, b);
+		return n;
+	}
+	if (head)
+		b->uniform = entry(ENTRY_IN, id);
+	else
+		block_set(b, at, entry(ENTRY_IN, id));
+	address = b->address + (u64)at * HOST_PAGE_SIZE;
+	section_leave(mm, b);
+	t->frames[i] = id + 1;
+	t->in = true;
+	t->compound |= head;
+	m->src[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | MM_MPFN_WRITE | (head ? MM_MPFN_COMPOUND : 0);
+	m->collected += n;
+	run_add(mm, m, run, address, (u64)n * HOST_PAGE_SIZE);
+	return n;
+}
+
+/* A compound frame that is not to be taken whole, is split where it is mapped. */
+static void split_in_place(struct mm *mm, struct transaction *t, struct mm_page *head)
+{
+	unsigned at;
+	struct block *b = section_enter_rmap(mm, &head->rmap, &at);
+
+	if (!b)
+		return;
+	if (t->spare && block_get(b, 0) == entry(ENTRY_DEVICE, frame_id(head)) &&
+	    block_compound(mm, b))
+		block_expand(mm, b, &t->spare);
+	section_leave(mm, b);
+}
+
+int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 first)
+{
+	struct mm *mm = m->mm;
+	struct run run = { 0 };
+	struct transaction *t;
+
+	if (!m->npages || m->npages > HOST_HUGE_PAGES || first + m->npages > region->npages)
+		return -EINVAL;
+	if (host_read_once(&mm->dying))
+		return -EFAULT;
+	m->flags |= MM_MIGRATE_DEVICE;
+	m->collected = m->stayed_reason = 0;
+	host_memset(m->src, 0, m->npages * sizeof(*m->src));
+	host_memset(m->dst, 0, m->npages * sizeof(*m->dst));
+	t = transaction_make(m, NULL);
+	if (!t)
+		return -ENOMEM;
+	m->home[0] = (u64)t;
+	for (unsigned i = 0; i < m->npages;) {
+		struct mm_page *head = &region->heads[(first + i) >> HOST_HUGE_ORDER];
+
+		if (host_is_aligned(first + i, HOST_HUGE_PAGES) && host_read_once(&head->data)) {
+			if (m->flags & MM_MIGRATE_COMPOUND && m->npages - i >= HOST_HUGE_PAGES) {
+				i += take_frame(mm, m, t, head, i, &run);
+				continue;
+			}
+			split_in_place(mm, t, head);
+		}
+		if (host_read_once(&region->pages[first + i].data))
+			(void)take_frame(mm, m, t, &region->pages[first + i], i, &run);
+		i++;
+	}
+	if (run.end)
+		notify(mm, run.start, run.end, MM_EVENT_MIGRATE, m->migrator);
+	return 0;
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * commit.c: the end of a migration: destinations in place of sources.
+ *
+ * A page's place is looked up in its holder's rmap, in a section: an event may
+ * have moved it or taken it away since it was collected. The usual case, that
+ * nothing happened, is one section for the whole block.
+ */
+#include "host/userfault/home.h"
+
+#include <sys/mman.h>
+
+#define COPY_MAX 16u /* pages in one section's COPY */
+
+/* ---- Out: system memory to device frames ----------------------------------- */
+
+/* The frame takes the place of staging page i, wherever that stands. */
+static bool commit_page_out(struct mm *mm, struct transaction *t, unsigned i, struct mm_page *page)
+{
+	rmap_t *holder = &t->slot->rmaps[t->at + i];
+	unsigned at;
+	struct block *b = section_enter_rmap(mm, holder, &at);
+
+	if (!b)
+		return false;
+	block_expand(mm, b, &t->spare);
+	block_set(b, at, entry(ENTRY_DEVICE, frame_id(page)));
+	host_write_once(&page->rmap, rmap(b, at));
+	*holder = RMAP_NONE;
+	b->small_backed = t->slot->small;
+	section_leave(mm, b);
+	return true;
+}
+
+/* All at once, if the block is as it was taken. */
+static bool commit_whole_out(struct mm *mm, struct transaction *t, struct mm_page *head)
+{
+	struct block *b = t->block;
+	bool same;
+
+	section_enter(mm, b);
+	same = !b->pages && b->uniform == entry(ENTRY_OUT, slot_page(t->slot, 0)) &&
+	       t->slot->rmaps[0] == rmap(b, 0);
+	if (same) {
+		b->uniform = entry(ENTRY_DEVICE, frame_id(head));
+		host_write_once(&head->rmap, rmap(b, 0));
+		b->small_backed = t->slot->small;
+	}
+	section_leave(mm, b);
+	return same;
+}
+
+/* The pages behind a copy-out without MOVE are worthless now. */
+static void drop_sources(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned i = 0, n; i < t->npages; i += n) {
+		for (n = 0; i + n < t->npages && bit(t->taken, i + n) &&
+			    (t->compound || m->dst[i + n]);)
+			n++;
+		if (!n) {
+			n = 1;
+			continue;
+		}
+		section_enter(mm, t->block);
+		t->block->own_removes++;
+		section_leave(mm, t->block);
+		if (mm->sys->madvise(entry_address(t, i), (u64)n * HOST_PAGE_SIZE, MADV_DONTNEED)) {
+			section_enter(mm, t->block);
+			t->block->own_removes--;
+			section_leave(mm, t->block);
+		}
+	}
+}
+
+static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	if (t->by_copy)
+		drop_sources(mm, m, t);
+	if (t->compound && m->dst[0]) {
+		struct mm_page *head = mm_mpfn_page(m->dst[0]), *small;
+		bool any = false;
+
+		if (commit_whole_out(mm, t, head)) {
+			host_memset(t->taken, 0, sizeof(t->taken));
+			return;
+		}
+		small = frame_split(mm, head);
+		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++) {
+			bit_clear(t->taken, i);
+			if (commit_page_out(mm, t, i, &small[i]))
+				any = true;
+			else
+				frame_free(&small[i]);
+		}
+		if (!any)
+			m->src[0] &= ~MM_MPFN_MIGRATE;
+		return;
+	}
+	for (unsigned i = 0; i < t->npages; i++) {
+		if (!bit(t->taken, i) || !m->dst[i])
+			continue;
+		bit_clear(t->taken, i);
+		if (!commit_page_out(mm, t, i, mm_mpfn_page(m->dst[i]))) {
+			frame_free(mm_mpfn_page(m->dst[i]));
+			m->src[i] &= ~MM_MPFN_MIGRATE;
+		}
+	}
+}
+
+/* A page that was collected and did not go: back to where it stands now. */
+static void put_back(struct mm *mm, struct transaction *t, unsigned i)
+{
+	rmap_t *holder = &t->slot->rmaps[t->at + i];
+	u64 from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+	unsigned at;
+	struct block *b;
+	u64 done;
+	int r;
+
+	bit_clear(t->taken, i);
+	while ((b = section_enter_rmap(mm, holder, &at))) {
+		u64 to = b->address + (u64)at * HOST_PAGE_SIZE;
+
+		if (t->by_copy)
+			r = uffd_protect(mm, to, HOST_PAGE_SIZE, false);
+		else if (bit(t->zero, i))
+			r = 0;
+		else
+			r = uffd_move(mm, to, from, HOST_PAGE_SIZE, &done);
+		if (r == -EINVAL && !t->by_copy)
+			r = uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
+		else if (!r && !t->by_copy)
+			bit_clear(t->slot->present, t->at + i);
+		if (r != -EAGAIN && r != -EBUSY && r != -ENOMEM) {
+			block_expand(mm, b, &t->spare);
+			block_set(b, at, entry(ENTRY_SYSTEM, 0));
+			*holder = RMAP_NONE;
+			(void)uffd_wake(mm, to, HOST_PAGE_SIZE);
+			section_leave(mm, b);
+			return;
+		}
+		section_leave(mm, b);
+		if (r == -EAGAIN)
+			wait_for_reader(mm);
+		else
+			host_sleep(HOST_MSEC);
+	}
+}
+
+/* ---- In: device frames to system memory -------------------------------------- */
+
+static const char *in_bytes(const struct mm *mm, const struct transaction *t, unsigned i)
+{
+	if (t->bounce)
+		return t->bounce + (u64)i * HOST_PAGE_SIZE;
+	return (const char *)slot_address(mm, t->slot) + (u64)i * HOST_PAGE_SIZE;
+}
+
+int mm_migrate_alloc_system(struct mm_migrate *m)
+{
+	struct mm *mm = m->mm;
+	struct transaction *t = transaction_of(m);
+
+	if (!t || !t->in)
+		return 0;
+	if (t->npages <= SMALL_WINDOW && !t->compound)
+		t->bounce = host_alloc((size_t)t->npages * HOST_PAGE_SIZE);
+	else if (!t->slot)
+		t->slot = staging_take_full(mm, t->block && t->block->small_backed);
+	if (!t->bounce && (!t->slot || t->out))
+		return -ENOMEM;
+	for (unsigned i = 0; i < t->npages; i++)
+		if (t->frames[i])
+			m->dst[i] = MM_MPFN_SYSTEM | MM_MPFN_MIGRATE |
+				    (m->src[i] & MM_MPFN_COMPOUND);
+	return 0;
+}
+
+mm_dma_t mm_migrate_dma(const struct mm_migrate *m, unsigned i, unsigned *order)
+{
+	struct transaction *t = transaction_of(m);
+
+	*order = 0;
+	if (t->in && t->frames[i]) {
+		if (m->dst[i] & MM_MPFN_COMPOUND)
+			*order = HOST_HUGE_ORDER;
+		return (mm_dma_t)in_bytes(m->mm, t, i);
+	}
+	if (t->compound)
+		*order = HOST_HUGE_ORDER;
+	if (t->by_copy)
+		return entry_address(t, i);
+	return slot_address(m->mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+}
+
+/* The frame of entry i, and whether it is still compound: an event may have
+ * split it. */
+static struct mm_page *in_frame(struct mm *mm, const struct mm_migrate *m, unsigned i, bool *head)
+{
+	u32 id = transaction_of(m)->frames[i] - 1;
+	struct mm_page *page;
+
+	if (m->src[i] & MM_MPFN_COMPOUND) {
+		page = frame_page(mm, id, true);
+		if (host_read_once(&page->data)) {
+			*head = true;
+			return page;
+		}
+	}
+	*head = false;
+	return frame_page(mm, id, false);
+}
+
+/* Moves a whole slot to a block that is as it was taken. */
+static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
+{
+	u32 id = t->frames[i] - 1;
+	struct mm_page *head = frame_page(mm, id, true);
+	unsigned at, tries = 0;
+	struct block *b;
+	u64 done = 0, moved = 0;
+	int r;
+
+	if (t->bounce || t->npages != HOST_HUGE_PAGES || t->by_copy)
+		return false;
+	while ((b = section_enter_rmap(mm, &head->rmap, &at))) {
+		if (!block_compound(mm, b) || b->uniform != entry(ENTRY_IN, id)) {
+			section_leave(mm, b);
+			return false;
+		}
+		r = uffd_move(mm, b->address + moved, slot_address(mm, t->slot) + moved,
+			      HOST_HUGE_SIZE - moved, &done);
+		moved += done;
+		if (moved == HOST_HUGE_SIZE) {
+			b->uniform = entry(ENTRY_SYSTEM, 0);
+			host_write_once(&head->rmap, RMAP_NONE);
+			host_memset(t->slot->present, 0, sizeof(t->slot->present));
+			section_leave(mm, b);
+			host_wake_all(block_waitq(mm, b));
+			return true;
+		}
+		section_leave(mm, b);
+		if (r != -EAGAIN || ++tries > 200)
+			break;
+		if (!done)
+			wait_for_reader(mm);
+	}
+	/* The rest goes page by page; what has moved is found there already. */
+	for (unsigned k = 0; k < moved >> HOST_PAGE_SHIFT; k++)
+		bit_clear(t->slot->present, k);
+	return false;
+}
+
+/* Pages from i on that stand side by side in b, in state IN. Section of b. */
+static unsigned in_run(struct mm *mm, const struct block *b, unsigned at,
+		       const struct transaction *t, unsigned i, u32 id, bool counting)
+{
+	unsigned n = 1;
+
+	while (n < COPY_MAX && at + n < HOST_HUGE_PAGES && i + n < t->npages) {
+		u32 next = counting ? id + n : t->frames[i + n] - 1;
+
+		if (!counting && !t->frames[i + n])
+			break;
+		if (b->pages[at + n] != entry(ENTRY_IN, next) ||
+		    frame_page(mm, next, false)->rmap != rmap(b, at + n))
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Copies one run home. n: how many pages were dealt with; true: they are home. */
+static bool commit_run_in(struct mm *mm, struct transaction *t, unsigned i, u32 id, bool counting,
+			  unsigned *n)
+{
+	struct mm_page *page = frame_page(mm, id, false);
+	unsigned at, tries = 0;
+	struct block *b;
+	u64 done;
+	int r;
+
+	*n = 1;
+	while ((b = section_enter_rmap(mm, &page->rmap, &at))) {
+		unsigned run, k;
+		bool gone;
+
+		block_expand(mm, b, &t->spare);
+		if (b->pages[at] != entry(ENTRY_IN, id)) {
+			section_leave(mm, b);
+			return false;
+		}
+		run = in_run(mm, b, at, t, i, id, counting);
+		r = uffd_copy(mm, b->address + (u64)at * HOST_PAGE_SIZE, in_bytes(mm, t, i),
+			      (u64)run * HOST_PAGE_SIZE, &done);
+		gone = r == -EEXIST; /* there already: moved in before, or by a partial MOVE */
+		k = gone ? 1 : (unsigned)(done >> HOST_PAGE_SHIFT);
+		for (unsigned j = 0; j < k; j++) {
+			struct mm_page *p = frame_page(
+				mm, counting ? id + j : t->frames[i + j] - 1, false);
+
+			b->pages[at + j] = entry(ENTRY_SYSTEM, 0);
+			host_write_once(&p->rmap, RMAP_NONE);
+		}
+		if (k) {
+			if (gone)
+				(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE,
+						HOST_PAGE_SIZE);
+			block_collapse(b);
+			section_leave(mm, b);
+			host_wake_all(block_waitq(mm, b));
+			*n = k;
+			return true;
+		}
+		section_leave(mm, b);
+		if (++tries > 200)
+			return false;
+		if (r == -EAGAIN)
+			wait_for_reader(mm);
+		else
+			host_sleep(HOST_MSEC); /* no memory now, or its unmapping is on the way */
+	}
+	return true; /* gone: nothing to bring home */
+}
+
+/* A compound one whose whole move did not work out, page by page. */
+static bool commit_split_in(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
+{
+	u32 id = t->frames[i] - 1;
+	bool head, all = true;
+	struct mm_page *page = in_frame(mm, m, i, &head);
+
+	if (head) {
+		unsigned at;
+		struct block *b = section_enter_rmap(mm, &page->rmap, &at);
+
+		if (!b)
+			return true;
+		block_expand(mm, b, &t->spare);
+		section_leave(mm, b);
+	}
+	for (unsigned k = 0, n; k < HOST_HUGE_PAGES; k += n)
+		all &= commit_run_in(mm, t, i + k, id + k, true, &n);
+	return all;
+}
+
+/* From one device's frame to another's. */
+static bool commit_across(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
+{
+	struct mm_page *to = mm_mpfn_page(m->dst[i]), *from;
+	bool head;
+	unsigned at;
+	struct block *b;
+
+	from = in_frame(mm, m, i, &head);
+	b = section_enter_rmap(mm, &from->rmap, &at);
+	if (!b || head != (mm_page_order(to) != 0)) {
+		/* Gone, or split under us: it stays as it is. */
+		if (b)
+			section_leave(mm, b);
+		frame_free(to);
+		return false;
+	}
+	if (head)
+		b->uniform = entry(ENTRY_DEVICE, frame_id(to));
+	else
+		block_set(b, at, entry(ENTRY_DEVICE, frame_id(to)));
+	host_write_once(&to->rmap, rmap(b, at));
+	host_write_once(&from->rmap, RMAP_NONE);
+	section_leave(mm, b);
+	(void)t;
+	return true;
+}
+
+static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned i = 0, n; i < t->npages; i += n) {
+		bool home;
+
+		n = 1;
+		if (!t->frames[i] || !m->dst[i])
+			continue;
+		if (!(m->dst[i] & MM_MPFN_SYSTEM)) {
+			if (!commit_across(mm, m, t, i))
+				m->src[i] &= ~MM_MPFN_MIGRATE;
+			continue;
+		}
+		if (m->src[i] & MM_MPFN_COMPOUND) {
+			home = commit_whole_in(mm, t, i) || commit_split_in(mm, m, t, i);
+			n = HOST_HUGE_PAGES;
+			if (!home)
+				m->src[i] &= ~MM_MPFN_MIGRATE;
+			continue;
+		}
+		home = commit_run_in(mm, t, i, t->frames[i] - 1, false, &n);
+		for (unsigned k = 0; k < n && !home; k++)
+			m->src[i + k] &= ~MM_MPFN_MIGRATE;
+	}
+}
+
+void mm_migrate_commit(struct mm_migrate *m)
+{
+	struct transaction *t = transaction_of(m);
+
+	if (!t)
+		return;
+	if (t->out)
+		commit_out(m->mm, m, t);
+	if (t->in)
+		commit_in(m->mm, m, t);
+}
+
+/* ---- End ----------------------------------------------------------------------- */
+
+/* One frame that was collected: free if its page is home or gone, else its page
+ * is on the device as before. */
+static void frame_done(struct mm *mm, struct transaction *t, struct mm_page *page, u32 id)
+{
+	unsigned at;
+	struct block *b = section_enter_rmap(mm, &page->rmap, &at);
+	bool head = mm_page_order(page) != 0;
+
+	(void)t;
+	if (!b) {
+		frame_free(page);
+		return;
+	}
+	if (head)
+		b->uniform = entry(ENTRY_DEVICE, id);
+	else
+		block_set(b, at, entry(ENTRY_DEVICE, id));
+	(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE,
+			head ? HOST_HUGE_SIZE : HOST_PAGE_SIZE);
+	section_leave(mm, b);
+	host_wake_all(block_waitq(mm, b));
+}
+
+static void end_in(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned i = 0; i < t->npages; i++) {
+		bool head;
+		struct mm_page *page;
+		u32 id = t->frames[i] - 1;
+
+		if (!t->frames[i])
+			continue;
+		page = in_frame(mm, m, i, &head);
+		if (!head && m->src[i] & MM_MPFN_COMPOUND) {
+			for (unsigned k = 0; k < HOST_HUGE_PAGES; k++)
+				frame_done(mm, t, &page[k], id + k);
+			continue;
+		}
+		frame_done(mm, t, page, id);
+	}
+}
+
+void mm_migrate_end(struct mm_migrate *m)
+{
+	struct transaction *t = transaction_of(m);
+	struct mm *mm = m->mm;
+
+	if (!t)
+		return;
+	if (t->in)
+		end_in(mm, m, t);
+	if (t->out) {
+		for (unsigned i = 0; i < t->npages; i++)
+			if (bit(t->taken, i))
+				put_back(mm, t, i);
+		(void)uffd_wake(mm, m->start, m->end - m->start);
+		host_wake_all(block_waitq(mm, t->block));
+	}
+	if (m->flags & MM_MIGRATE_SYSTEM)
+		host_read_unlock(&mm->out_lock);
+	transaction_free(mm, t);
+	m->home[0] = 0;
+}

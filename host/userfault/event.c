@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * event.c: what an event does to the state of pages.
+ *
+ * All of this runs on the reader, in the gate section in which the event was
+ * read: no other section runs, and the thread that caused the event is only now
+ * let go. Pages change state at once, so that nobody acts on what is no longer
+ * true; notifiers hear of it from the applier. Pages that a transaction is
+ * moving stay with it: it finds their new place, or that they are gone, in the
+ * rmap of the frame or staging page that holds them.
+ */
+#include "host/userfault/home.h"
+
+/* The frame in a page's entry: a compound block's is its head. */
+static struct mm_page *entry_frame(struct mm *mm, const struct block *b, entry_t e)
+{
+	return frame_page(mm, entry_id(e), !b->pages);
+}
+
+static void staging_rmap_set(struct mm *mm, u32 id, rmap_t r)
+{
+	mm->staging.slots[id >> HOST_HUGE_ORDER].rmaps[id & (HOST_HUGE_PAGES - 1)] = r;
+}
+
+/* Where the holder of page i of b has its page from now on. */
+static void holder_rmap_set(struct mm *mm, const struct block *b, unsigned i, rmap_t r)
+{
+	entry_t e = block_get(b, i);
+
+	if (entry_kind(e) == ENTRY_OUT)
+		staging_rmap_set(mm, entry_id(e), r);
+	else if (entry_kind(e) != ENTRY_SYSTEM)
+		host_write_once(&entry_frame(mm, b, e)->rmap, r);
+}
+
+static void expand_here(struct mm *mm, struct block *b)
+{
+	entry_t *array;
+
+	if (b->pages)
+		return;
+	array = host_alloc(HOST_HUGE_PAGES * sizeof(*array));
+	/* Without it the event cannot be told apart from none: data would be lost. */
+	HOST_CHECK(array);
+	block_expand(mm, b, &array);
+}
+
+/* Lets go of whatever holds page i (the whole block when it is not expanded);
+ * frames that no transaction has are chained up to be freed. */
+static void page_detach(struct mm *mm, struct block *b, unsigned i, u32 *chain)
+{
+	entry_t e = b->pages ? b->pages[i] : b->uniform;
+
+	switch (entry_kind(e)) {
+	case ENTRY_SYSTEM:
+		break;
+	case ENTRY_DEVICE: {
+		struct mm_page *page = entry_frame(mm, b, e);
+
+		host_write_once(&page->rmap, *chain);
+		*chain = entry_id(e) << 1 | !b->pages;
+		break;
+	}
+	case ENTRY_IN:
+		host_write_once(&entry_frame(mm, b, e)->rmap, RMAP_NONE);
+		break;
+	case ENTRY_OUT:
+		staging_rmap_set(mm, entry_id(e), RMAP_NONE);
+		break;
+	}
+}
+
+static void block_detach(struct mm *mm, struct block *b, unsigned first, unsigned last, u32 flags,
+			 u32 *chain)
+{
+	bool whole = first == 0 && last == HOST_HUGE_PAGES;
+
+	if (!b->pages && entry_kind(b->uniform) == ENTRY_SYSTEM && b->uniform == flags)
+		return;
+	if (!whole)
+		expand_here(mm, b);
+	if (!b->pages && entry_kind(b->uniform) != ENTRY_OUT)
+		page_detach(mm, b, 0, chain);
+	else
+		for (unsigned i = first; i < last; i++) {
+			if (!b->pages)
+				staging_rmap_set(mm, entry_id(b->uniform) + i, RMAP_NONE);
+			else
+				page_detach(mm, b, i, chain);
+		}
+	if (whole) {
+		host_free(b->pages);
+		b->pages = NULL;
+		b->uniform = entry(ENTRY_SYSTEM, flags);
+		return;
+	}
+	for (unsigned i = first; i < last; i++)
+		b->pages[i] = entry(ENTRY_SYSTEM, flags);
+}
+
+/* The part of [start, end) in b, as page indices. */
+static void clip(const struct block *b, u64 start, u64 end, unsigned *first, unsigned *last)
+{
+	u64 s = host_max(start, b->address), e = host_min(end, b->address + HOST_HUGE_SIZE);
+
+	*first = (unsigned)((s - b->address) >> HOST_PAGE_SHIFT);
+	*last = (unsigned)((e - b->address) >> HOST_PAGE_SHIFT);
+}
+
+/* The next block at or after address, below end. Skips empty tables. */
+static struct block *block_next(struct mm *mm, u64 address, u64 end)
+{
+	while (address < end) {
+		u64 n = address / HOST_HUGE_SIZE;
+		struct block *b;
+
+		if (n >> BLOCK_L2_BITS >= BLOCK_L1_SIZE)
+			return NULL;
+		b = block_find(mm, address);
+		if (b)
+			return b;
+		if (!mm->l1[n >> BLOCK_L2_BITS])
+			address = ((n >> BLOCK_L2_BITS) + 1) * BLOCK_L2_SIZE * HOST_HUGE_SIZE;
+		else
+			address = (n + 1) * HOST_HUGE_SIZE;
+	}
+	return NULL;
+}
+
+static void event_drop(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 flags)
+{
+	u32 chain = 0;
+
+	for (struct block *b = block_next(mm, start, end); b;
+	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end)) {
+		unsigned first, last;
+
+		clip(b, start, end, &first, &last);
+		block_detach(mm, b, first, last, flags, &chain);
+		if (event == MM_EVENT_UNMAP)
+			b->registered_start = b->registered_end = 0;
+	}
+	if (event == MM_EVENT_UNMAP)
+		extents_forget(mm, start, end);
+	change_queue(mm, start, end, event, chain);
+}
+
+/* MADV_DONTNEED comes before the pages go. Our own (without MOVE) says nothing
+ * new. */
+static void event_remove(struct mm *mm, u64 start, u64 end)
+{
+	struct block *b = block_find(mm, start);
+
+	if (staging_contains(mm, start))
+		return;
+	if (b && b->own_removes && end <= b->address + HOST_HUGE_SIZE) {
+		b->own_removes--;
+		return;
+	}
+	event_drop(mm, start, end, MM_EVENT_CLEAR, ENTRY_MARKED);
+}
+
+static void page_remap(struct mm *mm, u64 from, u64 to)
+{
+	struct block *a = block_find(mm, from), *b;
+	unsigned i = page_in_block(from), j = page_in_block(to);
+	entry_t e;
+
+	if (!a || block_get(a, i) == entry(ENTRY_SYSTEM, 0))
+		return;
+	b = block_make(mm, to);
+	HOST_CHECK(b);
+	expand_here(mm, a);
+	expand_here(mm, b);
+	e = a->pages[i];
+	holder_rmap_set(mm, a, i, rmap(b, j));
+	b->pages[j] = e;
+	a->pages[i] = entry(ENTRY_SYSTEM, 0);
+}
+
+static void block_remap(struct mm *mm, struct block *a, u64 to)
+{
+	struct block *b = block_make(mm, to);
+
+	HOST_CHECK(b);
+	host_free(b->pages);
+	b->pages = a->pages;
+	b->uniform = a->uniform;
+	a->pages = NULL;
+	a->uniform = entry(ENTRY_SYSTEM, 0);
+	if (!b->pages && entry_kind(b->uniform) != ENTRY_OUT)
+		holder_rmap_set(mm, b, 0, rmap(b, 0));
+	else
+		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
+			holder_rmap_set(mm, b, i, rmap(b, i));
+	b->small_backed = a->small_backed;
+}
+
+static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
+{
+	u64 end = from + length;
+
+	for (struct block *b = block_next(mm, to, to + length); b;
+	     b = block_next(mm, b->address + HOST_HUGE_SIZE, to + length))
+		b->registered_start = b->registered_end = 0;
+	for (struct block *a = block_next(mm, from, end); a;
+	     a = block_next(mm, a->address + HOST_HUGE_SIZE, end)) {
+		unsigned first, last;
+
+		a->registered_start = a->registered_end = 0;
+		clip(a, from, end, &first, &last);
+		if (first == 0 && last == HOST_HUGE_PAGES &&
+		    host_is_aligned(to - from, HOST_HUGE_SIZE)) {
+			block_remap(mm, a, a->address - from + to);
+			continue;
+		}
+		for (unsigned i = first; i < last; i++) {
+			u64 address = a->address + (u64)i * HOST_PAGE_SIZE;
+
+			page_remap(mm, address, address - from + to);
+		}
+		block_collapse(a);
+	}
+	extents_forget(mm, from, end);
+	change_queue(mm, from, end, MM_EVENT_UNMAP, 0);
+	/* Whoever faulted at the new place before we knew of it, tries again. */
+	(void)uffd_wake(mm, to, length);
+}
+
+void event_apply(struct mm *mm, const struct uffd_msg *msg)
+{
+	switch (msg->event) {
+	case UFFD_EVENT_FORK:
+		fork_copy_to_child(mm, (int)msg->arg.fork.ufd);
+		break;
+	case UFFD_EVENT_REMAP:
+		event_remap(mm, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		break;
+	case UFFD_EVENT_REMOVE:
+		event_remove(mm, msg->arg.remove.start, msg->arg.remove.end);
+		break;
+	case UFFD_EVENT_UNMAP:
+		if (!staging_contains(mm, msg->arg.remove.start))
+			event_drop(mm, msg->arg.remove.start, msg->arg.remove.end, MM_EVENT_UNMAP,
+				   0);
+		break;
+	}
+}

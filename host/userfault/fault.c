@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * fault.c: serving a CPU fault.
+ *
+ * A page in system memory that is merely missing is filled in a section of its
+ * block: nothing is waited for, so that the reader can do it at any time. A
+ * page that is moving is left to the transaction, which wakes whoever waits. A
+ * page on a device is brought home by its region's owner; that may wait for
+ * devices to let go.
+ *
+ * A fault whose service answers EAGAIN is woken, not repeated: the thread
+ * faults again, after the reader has read what is in the way.
+ */
+#include "host/userfault/home.h"
+
+#define FILL_AROUND (16 * HOST_PAGE_SIZE)
+
+static const char zeros[FILL_AROUND] __attribute__((aligned(4096)));
+
+/* How far from page i the pages are alike in system memory, up to 64K. */
+static u64 fill_length(const struct block *b, u64 address)
+{
+	u64 end = host_align_down(address, FILL_AROUND) + FILL_AROUND, at = address;
+
+	while (at < end && entry_kind(block_get(b, page_in_block(at))) == ENTRY_SYSTEM)
+		at += HOST_PAGE_SIZE;
+	return at - address;
+}
+
+static void unmark(struct mm *mm, struct block *b, u64 address, u64 length)
+{
+	(void)mm;
+	if (!b->pages && b->uniform == entry(ENTRY_SYSTEM, 0))
+		return;
+	if (!b->pages) {
+		entry_t *array = host_alloc(HOST_HUGE_PAGES * sizeof(*array));
+
+		if (!array)
+			return; /* stays marked: it does not leave, which is safe */
+		block_expand(mm, b, &array);
+	}
+	for (u64 at = address; at < address + length; at += HOST_PAGE_SIZE)
+		block_set(b, page_in_block(at), entry(ENTRY_SYSTEM, 0));
+}
+
+static void fill(struct mm *mm, struct block *b, u64 address, bool write)
+{
+	u64 length = fill_length(b, address), done;
+	int r;
+
+	count(mm, zero_fills);
+	if (write)
+		r = uffd_copy(mm, address, zeros, length, &done);
+	else
+		r = uffd_zero(mm, address, length, &done);
+	if (done)
+		unmark(mm, b, address, done);
+	if (r && !done)
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
+bool fault_serve_system(struct mm *mm, u64 address, bool write)
+{
+	struct block *b = block_make(mm, address);
+	enum entry_kind kind;
+
+	if (!b) {
+		(void)uffd_zero(mm, address, HOST_PAGE_SIZE, NULL);
+		return true;
+	}
+	section_enter(mm, b);
+	kind = entry_kind(block_get(b, page_in_block(address)));
+	if (kind == ENTRY_SYSTEM)
+		fill(mm, b, address, write);
+	section_leave(mm, b);
+	return kind != ENTRY_DEVICE;
+}
+
+/* Later, on the leader's clock. */
+static void repeat_after(struct mm *mm, u64 address, u64 ns)
+{
+	host_mutex_lock(&mm->leader_lock);
+	if (mm->n_delayed < host_array_size(mm->delayed)) {
+		mm->delayed[mm->n_delayed].due = host_now() + ns;
+		mm->delayed[mm->n_delayed].address = address;
+		mm->n_delayed++;
+		host_mutex_unlock(&mm->leader_lock);
+		/* The leader may be asleep with an older time-out. */
+		reader_kick(mm);
+		return;
+	}
+	host_mutex_unlock(&mm->leader_lock);
+	host_sleep(ns);
+	(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
+int fault_repeat_due(struct mm *mm)
+{
+	u64 now, next = HOST_FOREVER;
+
+	if (!host_read_once(&mm->n_delayed))
+		return -1;
+	now = host_now();
+	host_mutex_lock(&mm->leader_lock);
+	for (u32 i = 0; i < mm->n_delayed;) {
+		u64 due = mm->delayed[i].due, address = mm->delayed[i].address;
+
+		if (due <= now) {
+			mm->delayed[i] = mm->delayed[--mm->n_delayed];
+			(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+			continue;
+		}
+		next = host_min(next, due);
+		i++;
+	}
+	host_mutex_unlock(&mm->leader_lock);
+	return next == HOST_FOREVER ? -1 : (int)((next - now + HOST_MSEC - 1) / HOST_MSEC);
+}
+
+/* Not to be had: SIGBUS, never zeros. */
+static void lose(struct mm *mm, struct block *b, u64 address)
+{
+	host_warn("a page could not be brought home from its device", __FILE__, __LINE__);
+	section_enter(mm, b);
+	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE &&
+	    uffd_poison(mm, address, HOST_PAGE_SIZE) == 0) {
+		section_leave(mm, b);
+		return;
+	}
+	section_leave(mm, b);
+	repeat_after(mm, address, 100 * HOST_MSEC);
+}
+
+void fault_serve_device(struct mm *mm, u64 address)
+{
+	struct block *b = block_find(mm, address);
+	struct mm_cpu_fault fault = { .mm = mm, .address = address };
+	const struct mm_region_ops *ops = NULL;
+	s64 r;
+
+	section_enter(mm, b);
+	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
+		bool compound = block_compound(mm, b);
+
+		fault.page = frame_page(mm, entry_id(compound ? b->uniform :
+								block_get(b, page_in_block(address))),
+					compound);
+		fault.data = mm_page_data(fault.page);
+		ops = mm_page_region(fault.page)->ops;
+		ops->hold(fault.data);
+	}
+	section_leave(mm, b);
+	if (!ops) {
+		/* It has moved since: whoever waits looks again. */
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+		return;
+	}
+	count(mm, cpu_faults);
+	r = ops->migrate_to_ram(&fault);
+	ops->drop(fault.data);
+	/* Coming home wakes those who wait for it; but it may have been home, or
+	 * been moved by another, before this fault was looked at. */
+	if (r == 0)
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+	else if (r > 0)
+		repeat_after(mm, address, (u64)r);
+	else if (r == -EBUSY || r == -EAGAIN || r == -ENOMEM)
+		repeat_after(mm, address, r == -ENOMEM ? 10 * HOST_MSEC : HOST_MSEC);
+	else if (r < 0)
+		lose(mm, b, address);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * gate.c: system calls that move pages, and the gate that orders them with
+ * events. See home.h for the rule. A section lasts for one system call of at
+ * most 2M; nothing in it waits for a device or for another thread's fault.
+ */
+#include "host/userfault/home.h"
+
+void section_enter(struct mm *mm, struct block *b)
+{
+	host_mutex_lock(&b->lock);
+	host_read_lock(&mm->gate);
+}
+
+void section_leave(struct mm *mm, struct block *b)
+{
+	host_read_unlock(&mm->gate);
+	host_mutex_unlock(&b->lock);
+}
+
+bool events_unread(struct mm *mm)
+{
+	/* A range of length 0 is checked after unread events are: EAGAIN while one
+	 * waits, EINVAL otherwise. */
+	return uffd_zero(mm, mm->staging.base, 0, NULL) == -EAGAIN;
+}
+
+void wait_for_reader(struct mm *mm)
+{
+	u64 seen = host_load_acquire(&mm->reads);
+
+	count(mm, eagain);
+	if (!events_unread(mm))
+		return;
+	(void)host_wait_until(&mm->reads_waitq, host_load_acquire(&mm->reads) != seen,
+			      host_now() + 2 * HOST_MSEC);
+}
+
+int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
+{
+	struct uffdio_copy copy = { .dst = dst, .src = (u64)src, .len = length };
+	int r = mm->sys->ioctl(mm->fd, UFFDIO_COPY, &copy);
+
+	count(mm, copies);
+	if (done)
+		*done = copy.copy > 0 ? (u64)copy.copy : 0;
+	return r;
+}
+
+int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done)
+{
+	struct uffdio_zeropage zero = { .range = { .start = dst, .len = length } };
+	int r = mm->sys->ioctl(mm->fd, UFFDIO_ZEROPAGE, &zero);
+
+	if (done)
+		*done = zero.zeropage > 0 ? (u64)zero.zeropage : 0;
+	return r;
+}
+
+int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
+{
+	struct uffdio_move move = { .dst = dst, .src = src, .len = length };
+	int r = mm->sys->ioctl(mm->fd, UFFDIO_MOVE, &move);
+
+	count(mm, moves);
+	*done = move.move > 0 ? (u64)move.move : 0;
+	return r;
+}
+
+int uffd_wake(struct mm *mm, u64 start, u64 length)
+{
+	struct uffdio_range range = { .start = start, .len = length };
+
+	count(mm, wakes);
+	return mm->sys->ioctl(mm->fd, UFFDIO_WAKE, &range);
+}
+
+int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = start, .len = length },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return mm->sys->ioctl(mm->fd, UFFDIO_WRITEPROTECT, &wp);
+}
+
+int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode)
+{
+	struct uffdio_register reg = { .range = { .start = start, .len = length }, .mode = mode };
+
+	return mm->sys->ioctl(fd, UFFDIO_REGISTER, &reg);
+}
+
+int uffd_poison(struct mm *mm, u64 start, u64 length)
+{
+	struct uffdio_poison poison = { .range = { .start = start, .len = length } };
+
+	if (!mm->info.poison)
+		return -EOPNOTSUPP;
+	return mm->sys->ioctl(mm->fd, UFFDIO_POISON, &poison);
+}

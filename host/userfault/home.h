@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * home.h: the private structures of the live-process home.
+ *
+ *   sys.c      system calls, behind one table
+ *   probe.c    what this kernel has, and what follows from it
+ *   open.c     opening and closing the home
+ *   block.c    blocks of 2M of addresses, each page's state
+ *   gate.c     the event gate: system calls that respect unread events
+ *   reader.c   the fault threads: one reads events and faults, in order
+ *   event.c    what an event does to the state of pages
+ *   fault.c    serving a CPU fault
+ *   applier.c  telling notifiers of events, in order; mm_sync
+ *   notifier.c interval notifiers
+ *   region.c   page frames of devices
+ *   staging.c  staging slots: where pages pass through, and wait for the way back
+ *   collect.c  migration: begin, by address and by frame
+ *   commit.c   migration: commit and end
+ *   lookup.c   mm_range_fault, device addresses, page states
+ *   vma.c      mappings: what they are, registration, protections
+ *   bus.c      engines' access to memory that may vanish
+ *   fork.c     a child that is whole
+ *   alloc.c    memory of gpusvm_alloc
+ *
+ * What protects a page's state
+ *   A page's entry changes, and is acted on, only
+ *     - with its block's lock and the gate held for reading, or
+ *     - with the gate held for writing (the reader, on an event).
+ *   In either section no event can be read and marked by anyone else; if one
+ *   is pending unread, the kernel answers EAGAIN to the system call and the
+ *   section starts anew. Frames and staging pages know the address they stand
+ *   for (rmap), changed under the same rule: a transaction that returns from
+ *   copying finds there where its page lives now, or that it is gone.
+ */
+#ifndef USERFAULT_HOME_H
+#define USERFAULT_HOME_H
+
+#include "host/userfault/sys.h"
+#include "host/userfault/userfault.h"
+
+/* ---- A page's state: one word ------------------------------------------- */
+
+typedef u32 entry_t;
+enum entry_kind {
+	ENTRY_SYSTEM, /* in system memory, or not populated; id: ENTRY_MARKED or 0 */
+	ENTRY_DEVICE, /* id: device frame */
+	ENTRY_OUT,    /* leaving system memory; id: staging page */
+	ENTRY_IN,     /* coming home; id: device frame, which still holds the data */
+};
+#define ENTRY_KIND_SHIFT 30
+#define ENTRY_ID_MASK ((1u << ENTRY_KIND_SHIFT) - 1)
+/* After a REMOVE event: the old contents may still be there and be zapped any
+ * moment. Does not leave before it was refilled (or seen empty). */
+#define ENTRY_MARKED 1u
+
+static inline entry_t entry(enum entry_kind kind, u32 id)
+{
+	return (u32)kind << ENTRY_KIND_SHIFT | id;
+}
+static inline enum entry_kind entry_kind(entry_t e)
+{
+	return (enum entry_kind)(e >> ENTRY_KIND_SHIFT);
+}
+static inline u32 entry_id(entry_t e)
+{
+	return e & ENTRY_ID_MASK;
+}
+
+/* ---- Blocks: 2M of addresses -------------------------------------------- */
+
+struct block {
+	struct host_mutex lock; /* RANK_HOST_BLOCK; see above */
+	u64 address;
+	u32 number; /* in the home's table; never 0, never reused */
+	/* All 512 pages are alike when pages is NULL: uniform is the first page's
+	 * entry (ids count up from it). A compound frame has no other form. */
+	entry_t uniform;
+	entry_t *pages;
+	/* [registered_start, registered_end) is known to be registered for missing
+	 * faults; emptied by any event that changes mappings. */
+	u64 registered_start, registered_end;
+	bool small_backed; /* last went out as 4K pages */
+	u32 own_removes;   /* REMOVE events to come that are our own (no MOVE) */
+};
+
+#define BLOCK_L2_BITS 13
+#define BLOCK_L1_SIZE (1u << 13) /* 47 - 21 - 13 */
+#define BLOCK_L2_SIZE (1u << BLOCK_L2_BITS)
+#define BLOCK_WAITQS 16u
+
+/* Where a frame or staging page stands: block number and page index. */
+typedef u32 rmap_t;
+#define RMAP_NONE 0u
+static inline rmap_t rmap(const struct block *b, unsigned i)
+{
+	return b->number << HOST_HUGE_ORDER | i;
+}
+
+/* ---- Device frames ------------------------------------------------------- */
+
+/* Eight bytes a 4K page. data is a compressed pointer (all of the library's
+ * memory lies in the arena), 0 when free. */
+struct mm_page {
+	rmap_t rmap;
+	u32 data;
+};
+
+#define REGIONS 64u
+struct mm_region {
+	struct mm *mm;
+	const struct mm_region_ops *ops;
+	void *priv;
+	u64 npages;
+	u32 base;	       /* id of frame 0 */
+	struct mm_page *pages; /* npages; touched only for small frames */
+	struct mm_page *heads; /* npages / 512, for compound ones */
+	u64 used_small, used_heads; /* frames in use; atomic */
+};
+
+/* ---- Staging ------------------------------------------------------------- */
+
+/* 2M of address space that pages pass through. A slot that has held 4K pages
+ * keeps their page table, which would split a huge page: it stays small until
+ * it is trimmed. */
+struct slot {
+	struct slot *next;
+	u32 number;
+	bool small;
+	unsigned used; /* places given out, from 0 on */
+	u64 present[HOST_HUGE_PAGES / 64]; /* populated pages */
+	rmap_t rmaps[HOST_HUGE_PAGES];	   /* of pages in state OUT */
+};
+
+#define SLOTS 256u
+#define SLOTS_KEPT 40u	    /* full ones kept for the way back */
+#define SLOTS_KEPT_IDLE 4u  /* of them, after a second without use */
+
+struct staging {
+	struct host_mutex lock; /* RANK_HOST_POOL */
+	u64 base;		/* SLOTS * 2M of address space, in U */
+	u64 fill_base;		/* the same outside U: pages made there for the way back */
+	struct slot *slots;
+	struct slot *empty;   /* nothing populated */
+	struct slot *open;    /* used in part, by transactions of less than 2M */
+	struct slot *spent;   /* used up, not all populated: to be emptied */
+	struct slot *full_huge, *full_small; /* all populated: for the way back */
+	u32 n_full;
+	u64 last_use;
+	struct slot *fill; /* slots of fill_base, free ones */
+	struct slot *fill_slots;
+	struct host_work trim;
+};
+
+/* ---- Events --------------------------------------------------------------- */
+
+/* What the reader leaves for the applier: who must hear, and the frames that
+ * fell out of use, to be freed when devices have let go. */
+struct change {
+	struct change *next;
+	u64 start, end;
+	enum mm_event event;
+	u32 frames; /* chain of frame ids + 1 through rmap; 0: none */
+};
+
+/* ---- Mappings that devices were told of ---------------------------------- */
+
+/* For what has no event: protections, and mappings that no context watches. */
+struct extent {
+	struct userfault_vma vma; /* as last seen; start and end as told */
+	bool watched;
+};
+
+#define FAULT_THREADS 4u
+
+struct mm {
+	struct host_ref ref;
+	bool dying;	 /* no more mm_use */
+	bool child;	 /* a forked copy: nothing works any more */
+	u32 without;
+	struct userfault_info info;
+	struct userfault_hooks hooks;
+	const struct userfault_sys *sys;
+	int fd;	      /* U: user memory and staging */
+	int watch_fd; /* W: memory that stays in place (WP_ASYNC); -1: none */
+	int kick_fd;  /* eventfd that ends the reader's poll */
+	bool restricted; /* only memory of gpusvm_alloc migrates */
+
+	struct host_rwlock gate; /* RANK_HOST_GATE */
+	u64 reads;		 /* messages read; atomic; for waiting on the reader */
+	u64 events;		 /* events among them; changed in their gate section */
+	struct host_waitq reads_waitq;
+
+	struct block **l1[BLOCK_L1_SIZE];
+	struct host_mutex blocks_lock; /* RANK_HOST_POOL: creation */
+	struct block **by_number;      /* grows in the arena's address space */
+	u32 n_blocks;
+	struct host_waitq waitqs[BLOCK_WAITQS]; /* for MOVING pages, by block number */
+
+	struct mm_region *regions[REGIONS];
+	u32 region_end; /* next free frame id */
+	struct host_mutex regions_lock;
+
+	struct staging staging;
+
+	/* Fault threads: leader and followers. */
+	struct host_thread threads[FAULT_THREADS];
+	struct host_mutex leader_lock; /* RANK_HOST: the three below */
+	bool has_leader;
+	u32 idle; /* threads waiting to lead */
+	struct host_waitq leader_waitq;
+	bool stopping;
+	u64 deferred[64]; /* faults that no thread was free for: addresses */
+	u32 n_deferred;
+	struct { /* faults to be repeated at a time: see fault.c */
+		u64 due, address;
+	} delayed[64];
+	u32 n_delayed;
+
+
+	struct host_thread applier;
+	struct host_mutex changes_lock; /* RANK_HOST */
+	struct change *changes, **changes_tail;
+	u64 queued, applied; /* atomic */
+	struct host_waitq changes_waitq, applied_waitq;
+
+	struct host_rwlock notifiers_lock; /* RANK_NOTIFIER_LIST */
+	struct mm_notifier *notifiers;
+	struct host_mutex seq_lock; /* RANK_LEAF: sequences and counts */
+	u64 seq;
+	struct host_waitq seq_waitq;
+
+	struct host_mutex extents_lock; /* RANK_HOST_POOL */
+	struct extent *extents;		/* by address, apart */
+	u32 n_extents, max_extents;
+
+	struct host_rwlock out_lock; /* RANK_DEVMEM: read by transactions that take
+				      * pages out; written around a fork */
+	u32 frozen;
+
+	struct userfault_counters counters; /* atomic */
+	u64 alloc_base, alloc_size;
+	struct host_mutex alloc_lock;
+	u32 *alloc_runs; /* per 2M: length of the run that begins here, in 2M */
+};
+
+#define count(mm, what) host_add_relaxed(&(mm)->counters.what, 1)
+
+/* ---- gate.c --------------------------------------------------------------
+ * A section: block lock, then the gate for reading. -EAGAIN from a system call
+ * inside means: leave it, wait for the reader, enter anew.
+ */
+void section_enter(struct mm *mm, struct block *b);
+void section_leave(struct mm *mm, struct block *b);
+/* Until the reader has read something more; bounded. No section, no lock. */
+void wait_for_reader(struct mm *mm);
+/* True when an event waits to be read. */
+bool events_unread(struct mm *mm);
+
+/* System calls on U. Bytes done in *done where given. */
+int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done);
+int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done);
+int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done);
+int uffd_wake(struct mm *mm, u64 start, u64 length);
+int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect);
+int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode);
+int uffd_poison(struct mm *mm, u64 start, u64 length);
+
+/* ---- block.c ------------------------------------------------------------- */
+int blocks_init(struct mm *mm);
+void blocks_fini(struct mm *mm);
+struct block *block_find(struct mm *mm, u64 address);
+struct block *block_make(struct mm *mm, u64 address); /* NULL: no memory */
+struct block *block_of_rmap(struct mm *mm, rmap_t r);
+static inline unsigned page_in_block(u64 address)
+{
+	return (unsigned)(address >> HOST_PAGE_SHIFT) & (HOST_HUGE_PAGES - 1);
+}
+/* State of one page. In a section, or the gate for writing. */
+entry_t block_get(const struct block *b, unsigned i);
+bool block_compound(const struct mm *mm, const struct block *b);
+/* Gives the block its own entry for each page. array: 512 entries made before,
+ * consumed (set to NULL) if used. A compound frame is split. */
+void block_expand(struct mm *mm, struct block *b, entry_t **array);
+void block_set(struct block *b, unsigned i, entry_t e); /* expanded blocks */
+/* Back to one word where all pages are in system memory. */
+void block_collapse(struct block *b);
+struct host_waitq *block_waitq(struct mm *mm, const struct block *b);
+
+/* ---- region.c ------------------------------------------------------------ */
+struct mm_page *frame_page(struct mm *mm, u32 id, bool head);
+u32 frame_id(const struct mm_page *page);
+void frame_free(struct mm_page *page); /* calls ops->free */
+struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small one */
+/* Frees a chain as in struct change. */
+void frames_free_chain(struct mm *mm, u32 chain);
+
+/* ---- staging.c ----------------------------------------------------------- */
+int staging_init(struct mm *mm);
+void staging_fini(struct mm *mm);
+/* A slot with n empty places from *at on; NULL: none. huge: for a huge page. */
+struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at);
+/* A slot with all pages populated: from the pool, or made anew. NULL: none. */
+struct slot *staging_take_full(struct mm *mm, bool small);
+void staging_put(struct mm *mm, struct slot *slot);
+u64 slot_address(const struct mm *mm, const struct slot *slot);
+bool staging_contains(const struct mm *mm, u64 address);
+static inline u32 slot_page(const struct slot *slot, unsigned i)
+{
+	return slot->number << HOST_HUGE_ORDER | i;
+}
+
+/* ---- applier.c ----------------------------------------------------------- */
+int applier_start(struct mm *mm);
+void applier_stop(struct mm *mm);
+/* Queues; does not sleep on anything but short locks. frames as in change. */
+void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 frames);
+
+/* ---- notifier.c ---------------------------------------------------------- */
+void notifiers_init(struct mm *mm);
+/* Both passes over all that overlap; returns when devices have let go. */
+void notify(struct mm *mm, u64 start, u64 end, enum mm_event event, const void *migrator);
+
+/* ---- reader.c, event.c, fault.c --------------------------------------------------- */
+int reader_start(struct mm *mm);
+void reader_stop(struct mm *mm);
+/* Makes the leader look up from its poll. Any context. */
+void reader_kick(struct mm *mm);
+/* Serves what needs no device: true when done, else the page is on a device. */
+bool fault_serve_system(struct mm *mm, u64 address, bool write);
+void fault_serve_device(struct mm *mm, u64 address);
+/* Repeats the faults that are due; ms until the next is, or -1. The leader's. */
+int fault_repeat_due(struct mm *mm);
+/* Marks pages for an event; the gate is held for writing. */
+void event_apply(struct mm *mm, const struct uffd_msg *msg);
+
+/* ---- fork.c -------------------------------------------------------------- */
+int fork_init(struct mm *mm);
+void fork_fini(struct mm *mm);
+/* The gate is held for writing; child_fd is consumed. */
+void fork_copy_to_child(struct mm *mm, int child_fd);
+
+/* ---- vma.c --------------------------------------------------------------- */
+/* Can the pages of this mapping move? */
+bool vma_migratable(const struct mm *mm, const struct userfault_vma *vma);
+/* Registers [start, end) of a mapping for missing faults (migratable) or for
+ * events only. 0, or why not. */
+int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *vma, u64 start, u64 end);
+/* Remembers what devices were told of [start, end) of vma. */
+int extent_note(struct mm *mm, const struct userfault_vma *vma, u64 start, u64 end, bool watched);
+void extents_forget(struct mm *mm, u64 start, u64 end);
+/* Queues a change for each noted mapping in [start, end) that is not what it was. */
+void extents_recheck(struct mm *mm, u64 start, u64 end);
+void extents_fini(struct mm *mm);
+
+/* ---- alloc.c ------------------------------------------------------------- */
+int alloc_init(struct mm *mm);
+void alloc_fini(struct mm *mm);
+bool alloc_contains(const struct mm *mm, u64 address);
+
+/* ---- migration: collect.c, commit.c -------------------------------------- */
+
+#define SMALL_WINDOW 16u
+
+/* Behind struct mm_migrate.home[0]. Entry i stands for page first + i of block,
+ * or, by frames, for frame i of the question, wherever it lives. */
+struct transaction {
+	struct block *block; /* NULL: by frames */
+	unsigned npages, first;
+	/* Pages on their way out lie here at `at` + i; for the way home it gives
+	 * populated pages, at i. */
+	struct slot *slot;
+	unsigned at;
+	char *bounce;	/* for a few pages home, instead of a slot */
+	entry_t *spare; /* for block_expand */
+	bool out, in;	/* pages of the kind were collected */
+	bool compound;	/* all 512 as one */
+	bool all_present;
+	bool by_copy;	/* no MOVE: sources stay in place, write-protected */
+	bool huge;	/* the memory is a huge page */
+	u32 *frames;	/* id + 1 of collected device frames, 0: none */
+	u32 few_frames[SMALL_WINDOW];
+	u64 eligible[HOST_HUGE_PAGES / 64]; /* by i: may leave system memory */
+	u64 taken[HOST_HUGE_PAGES / 64];    /* by i: state OUT, ours */
+	u64 zero[HOST_HUGE_PAGES / 64];	    /* by i: never populated */
+};
+
+static inline bool bit(const u64 *bits, unsigned i)
+{
+	return bits[i / 64] >> (i % 64) & 1;
+}
+static inline void bit_set(u64 *bits, unsigned i)
+{
+	bits[i / 64] |= (u64)1 << (i % 64);
+}
+static inline void bit_clear(u64 *bits, unsigned i)
+{
+	bits[i / 64] &= ~((u64)1 << (i % 64));
+}
+static inline struct transaction *transaction_of(const struct mm_migrate *m)
+{
+	return (struct transaction *)m->home[0];
+}
+static inline u64 entry_address(const struct transaction *t, unsigned i)
+{
+	return t->block->address + (u64)(t->first + i) * HOST_PAGE_SIZE;
+}
+/* Enters the section of the block where a holder's page lives now, and gives it
+ * and the index; NULL: it is gone, and no section was entered. */
+struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *i);
+/* Back to system memory for page i that did not leave its place. */
+void page_stays(struct mm *mm, struct transaction *t, unsigned i);
+/* Frees what begin made. */
+void transaction_free(struct mm *mm, struct transaction *t);
+
+extern struct mm *the_mm; /* the open home of this process, or NULL */
+
+#endif

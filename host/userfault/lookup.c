@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * lookup.c: where pages are: for devices that want to map them, and for whoever
+ * asks.
+ *
+ * System memory has no frames here: a device reaches it at the process's own
+ * address, and what is not populated is filled by whoever touches it first, CPU
+ * or engine alike. So a lookup of system memory is a lookup of its mapping and
+ * of the pages' states, and never populates anything.
+ */
+#include "host/userfault/home.h"
+
+static void fill_run(mm_pfn_t *pfns, mm_pfn_t base, u64 step, unsigned n)
+{
+	for (unsigned k = 0; k < n; k++)
+		pfns[k] = base + k * step;
+}
+
+/* The largest aligned order such that a run of n pages at address can be told as
+ * runs of it. */
+static unsigned run_order(u64 address, unsigned n)
+{
+	unsigned order = HOST_HUGE_ORDER;
+
+	while (order && (!host_is_aligned(address, HOST_PAGE_SIZE << order) || n < 1u << order))
+		order--;
+	return order;
+}
+
+static void tell_system(mm_pfn_t *pfns, u64 address, unsigned n, bool write)
+{
+	mm_pfn_t flags = MM_PFN_VALID | (write ? MM_PFN_WRITE : 0);
+
+	while (n) {
+		unsigned order = run_order(address, n), k = 1u << order;
+
+		fill_run(pfns, flags | (mm_pfn_t)order << MM_PFN_ORDER_SHIFT | address,
+			 HOST_PAGE_SIZE, k);
+		pfns += k;
+		address += (u64)k * HOST_PAGE_SIZE;
+		n -= k;
+	}
+}
+
+struct lookup {
+	struct mm_range_fault *rf;
+	struct userfault_vma vma;
+	u64 home; /* a device page that has to come home first, or 0 */
+};
+
+static mm_pfn_t device_pfn(struct mm_page *page, unsigned order, bool write)
+{
+	return MM_PFN_VALID | MM_PFN_DEVICE | (write ? MM_PFN_WRITE : 0) |
+	       (mm_pfn_t)order << MM_PFN_ORDER_SHIFT | (mm_pfn_t)(uintptr_t)page;
+}
+
+/* Runs of frames side by side, as the device's memory sees them. */
+static void tell_orders(struct mm_range_fault *rf, u64 start, u64 end)
+{
+	u64 at = start;
+
+	while (at < end) {
+		mm_pfn_t *p = &rf->pfns[(at - rf->start) >> HOST_PAGE_SHIFT];
+		unsigned n = 1, max = (unsigned)((end - at) >> HOST_PAGE_SHIFT), order;
+
+		if (!(p[0] & MM_PFN_DEVICE) || MM_PFN_ORDER(p[0])) {
+			at += HOST_PAGE_SIZE;
+			continue;
+		}
+		while (n < max && p[n] == p[0] + n * sizeof(struct mm_page))
+			n++;
+		for (unsigned i = 0; i < n; i += 1u << order) {
+			struct mm_page *page =
+				(struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(p[i]);
+
+			order = run_order(at + i * HOST_PAGE_SIZE, n - i);
+			while (order && !host_is_aligned(mm_page_index(page), 1u << order))
+				order--;
+			for (unsigned k = 0; order && k < 1u << order; k++)
+				p[i + k] |= (mm_pfn_t)order << MM_PFN_ORDER_SHIFT;
+		}
+		at += (u64)n * HOST_PAGE_SIZE;
+	}
+}
+
+static bool kept(const struct mm_range_fault *rf, struct mm_page *page)
+{
+	return rf->keep && rf->keep(rf->keep_arg, page);
+}
+
+/* [start, end) of one block and one mapping. In a section. */
+static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 start, u64 end)
+{
+	struct mm_range_fault *rf = l->rf;
+	mm_pfn_t *pfns = &rf->pfns[(start - rf->start) >> HOST_PAGE_SHIFT];
+	unsigned i = page_in_block(start), n = (unsigned)((end - start) >> HOST_PAGE_SHIFT);
+	bool any = false;
+
+	if (!b->pages) {
+		struct mm_page *head;
+
+		switch (entry_kind(b->uniform)) {
+		case ENTRY_SYSTEM:
+			tell_system(pfns, start, n, l->vma.write);
+			return 0;
+		case ENTRY_DEVICE:
+			head = frame_page(mm, entry_id(b->uniform), true);
+			if (!kept(rf, head)) {
+				l->home = start;
+				fill_run(pfns, 0, 0, n);
+				return 0;
+			}
+			if (n == HOST_HUGE_PAGES) {
+				fill_run(pfns, device_pfn(head, HOST_HUGE_ORDER, l->vma.write), 0, n);
+				return 0;
+			}
+			/* A part of a whole page: the frames in it. */
+			for (unsigned k = 0; k < n; k++)
+				pfns[k] = device_pfn(&mm_page_region(head)->pages[mm_page_index(head) +
+										  i + k],
+						     0, l->vma.write);
+			return 1;
+		default:
+			return -EBUSY;
+		}
+	}
+	for (unsigned k = 0; k < n; k++) {
+		entry_t e = b->pages[i + k];
+		struct mm_page *page;
+
+		switch (entry_kind(e)) {
+		case ENTRY_SYSTEM: {
+			unsigned run = 1;
+
+			while (k + run < n && entry_kind(b->pages[i + k + run]) == ENTRY_SYSTEM)
+				run++;
+			tell_system(pfns + k, start + k * HOST_PAGE_SIZE, run, l->vma.write);
+			k += run - 1;
+			break;
+		}
+		case ENTRY_DEVICE:
+			page = frame_page(mm, entry_id(e), false);
+			pfns[k] = kept(rf, page) ? device_pfn(page, 0, l->vma.write) : 0;
+			if (!pfns[k])
+				l->home = start + k * HOST_PAGE_SIZE;
+			any = true;
+			break;
+		default:
+			return -EBUSY;
+		}
+	}
+	return any;
+}
+
+/* Waits, bounded, for a page that is moving. */
+static void wait_while_moving(struct mm *mm, struct block *b, u64 start, u64 end)
+{
+	u64 deadline = host_now() + 100 * HOST_MSEC;
+	bool moving = true;
+
+	while (moving && host_now() < deadline) {
+		section_enter(mm, b);
+		moving = false;
+		for (u64 at = start; at < end && !moving; at += HOST_PAGE_SIZE)
+			moving = entry_kind(block_get(b, page_in_block(at))) >= ENTRY_OUT;
+		section_leave(mm, b);
+		if (moving)
+			(void)host_wait_until(block_waitq(mm, b), false,
+					      host_min(deadline, host_now() + HOST_MSEC / 4));
+	}
+}
+
+/* One mapping's part of the question. 1: a page had to come home; look again. */
+static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
+{
+	struct mm_range_fault *rf = l->rf;
+	bool migratable = vma_migratable(mm, &l->vma);
+	bool watched = true;
+
+	for (u64 at = start, next; at < end; at = next) {
+		struct block *b = migratable ? block_make(mm, at) : block_find(mm, at);
+		int r = 0;
+
+		next = host_min(end, host_align_down(at, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+		if (migratable && !b)
+			return -ENOMEM;
+		if (migratable)
+			watched = vma_watch(mm, b, &l->vma, at, next) == 0;
+		if (!b) {
+			tell_system(&rf->pfns[(at - rf->start) >> HOST_PAGE_SHIFT], at,
+				    (unsigned)((next - at) >> HOST_PAGE_SHIFT), l->vma.write);
+			continue;
+		}
+		section_enter(mm, b);
+		r = look_block(mm, l, b, at, next);
+		section_leave(mm, b);
+		if (r == -EBUSY) {
+			if (rf->flags & MM_FAULT_IN)
+				wait_while_moving(mm, b, at, next);
+			return -EBUSY;
+		}
+		if (r == 1)
+			tell_orders(rf, at, next);
+	}
+	if (!migratable)
+		watched = vma_watch(mm, NULL, &l->vma, start, end) == 0;
+	return extent_note(mm, &l->vma, start, end, watched);
+}
+
+/* Brings one page home, as a CPU's access would. */
+static int bring_home(struct mm *mm, u64 address)
+{
+	struct block *b = block_find(mm, address);
+	struct mm_cpu_fault fault = { .mm = mm, .address = address };
+	const struct mm_region_ops *ops = NULL;
+	s64 r;
+
+	section_enter(mm, b);
+	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
+		bool compound = block_compound(mm, b);
+
+		fault.page = frame_page(mm, entry_id(compound ? b->uniform :
+								block_get(b, page_in_block(address))),
+					compound);
+		fault.data = mm_page_data(fault.page);
+		ops = mm_page_region(fault.page)->ops;
+		ops->hold(fault.data);
+	}
+	section_leave(mm, b);
+	if (!ops)
+		return 0;
+	r = ops->migrate_to_ram(&fault);
+	ops->drop(fault.data);
+	if (r > 0)
+		host_sleep((u64)r);
+	return r < 0 && r != -EBUSY ? (int)r : 0;
+}
+
+static int look(struct mm *mm, struct lookup *l)
+{
+	struct mm_range_fault *rf = l->rf;
+	bool in = rf->flags & MM_FAULT_IN;
+	u64 at = rf->start;
+
+	l->home = 0;
+	while (at < rf->end) {
+		u64 end;
+		int r;
+
+		r = mm->sys->vma(at, &l->vma);
+		if (r || l->vma.start > at) {
+			end = r ? rf->end : host_min(rf->end, l->vma.start);
+			if (in)
+				return -EFAULT;
+			fill_run(&rf->pfns[(at - rf->start) >> HOST_PAGE_SHIFT], 0, 0,
+				 (unsigned)((end - at) >> HOST_PAGE_SHIFT));
+			at = end;
+			continue;
+		}
+		if (in && !l->vma.read)
+			return -EFAULT;
+		if (in && rf->flags & MM_FAULT_WRITE && !l->vma.write)
+			return -EPERM;
+		end = host_min(rf->end, l->vma.end);
+		r = look_vma(mm, l, at, end);
+		if (r)
+			return r;
+		at = end;
+	}
+	return 0;
+}
+
+int mm_range_fault(struct mm_range_fault *rf)
+{
+	struct mm *mm = rf->mm;
+	struct lookup l = { .rf = rf };
+	u64 events;
+	int r;
+
+	if (rf->start >= rf->end || !host_is_aligned(rf->start | rf->end, HOST_PAGE_SIZE))
+		return -EINVAL;
+	for (unsigned tries = 0; tries < 1024; tries++) {
+		if (host_read_once(&mm->dying))
+			return -EFAULT;
+		if (mm_notifier_read_retry(rf->notifier, rf->seq))
+			return -EBUSY;
+		events = host_load_acquire(&mm->events);
+		r = look(mm, &l);
+		/* Memory may have been mapped anew behind our registration. */
+		if (!r && events != host_load_acquire(&mm->events))
+			return -EBUSY;
+		if (r || !l.home || !(rf->flags & MM_FAULT_IN))
+			return r;
+		/* What comes home tells the notifiers, so that this sequence is over:
+		 * finish all of it before saying so. */
+		r = bring_home(mm, l.home);
+		if (r)
+			return r;
+		rf->seq = mm_notifier_read_begin(rf->notifier);
+	}
+	return -EBUSY;
+}
+
+struct mm_page *mm_pfn_page(struct mm *mm, mm_pfn_t pfn)
+{
+	(void)mm;
+	return (struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(pfn);
+}
+
+mm_dma_t mm_dma_map(struct mm *mm, void *dev, mm_pfn_t pfn, unsigned order, bool write)
+{
+	(void)mm;
+	(void)dev;
+	(void)order;
+	(void)write;
+	return MM_PFN_PAYLOAD(pfn);
+}
+
+void mm_dma_unmap(struct mm *mm, void *dev, mm_dma_t addr, unsigned order, bool write)
+{
+	/* A software device is behind no IOMMU. */
+	(void)mm;
+	(void)dev;
+	(void)addr;
+	(void)order;
+	(void)write;
+}
+
+/* ---- States, for residency --------------------------------------------------- */
+
+static void state_of_system(struct mm *mm, u64 at, const struct page_region *r, int found,
+			    struct mm_page_state *ret)
+{
+	(void)mm;
+	for (int k = 0; k < found; k++)
+		if (at >= r[k].start && at < r[k].end) {
+			ret->flags |= MM_STATE_POPULATED;
+			if (r[k].categories & PAGE_IS_PFNZERO)
+				ret->flags |= MM_STATE_ZERO;
+			if (r[k].categories & PAGE_IS_HUGE)
+				ret->order = HOST_HUGE_ORDER;
+		}
+}
+
+static void page_state(struct mm *mm, const struct userfault_vma *v, u64 at,
+		       const struct page_region *regions, int found, struct mm_page_state *ret)
+{
+	struct block *b = block_find(mm, at);
+	enum entry_kind kind = ENTRY_SYSTEM;
+
+	ret->flags = MM_STATE_MAPPED | (v->read ? MM_STATE_READABLE : 0) |
+		     (v->write ? MM_STATE_WRITABLE : 0);
+	if (b) {
+		entry_t e;
+
+		section_enter(mm, b);
+		e = block_get(b, page_in_block(at));
+		kind = entry_kind(e);
+		if (kind == ENTRY_DEVICE || kind == ENTRY_IN) {
+			bool head = block_compound(mm, b);
+
+			ret->page = frame_page(mm, entry_id(head ? b->uniform : e), head);
+			ret->order = head ? HOST_HUGE_ORDER : 0;
+		}
+		section_leave(mm, b);
+	}
+	if (kind == ENTRY_SYSTEM)
+		state_of_system(mm, at, regions, found, ret);
+	else
+		ret->flags |= MM_STATE_POPULATED;
+}
+
+void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret)
+{
+	struct page_region regions[16];
+	struct userfault_vma v;
+
+	host_memset(ret, 0, ((end - start) >> HOST_PAGE_SHIFT) * sizeof(*ret));
+	for (u64 at = start; at < end;) {
+		u64 last;
+
+		if (mm->sys->vma(at, &v) || v.start >= end)
+			return;
+		at = host_max(at, v.start);
+		/* Sixteen pages are at most sixteen runs. */
+		for (last = host_min(v.end, end); at < last;) {
+			u64 stop = host_min(last, at + 16 * HOST_PAGE_SIZE);
+			int found = mm->sys->scan(at, stop, PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+						  regions, 16);
+
+			for (; at < stop; at += HOST_PAGE_SIZE)
+				page_state(mm, &v, at, regions, found,
+					   &ret[(at - start) >> HOST_PAGE_SHIFT]);
+		}
+	}
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * region.c: page frames of devices.
+ *
+ * A frame costs eight bytes. A compound frame of 2M has one struct in a table
+ * of its own, so that the big table is not even touched for it. rmap follows
+ * the rule of home.h; data is set by whoever owns the frame: between
+ * mm_page_init and commit the caller, later the page's state.
+ */
+#include "host/userfault/home.h"
+#include "host/posix/posix.h"
+
+int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
+		     struct mm_region **ret)
+{
+	struct mm *mm = the_mm;
+	struct mm_region *r;
+	unsigned slot;
+
+	if (!npages || !host_is_aligned(npages, HOST_HUGE_PAGES))
+		return -EINVAL;
+	r = host_alloc_zeroed(sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	r->mm = mm;
+	r->ops = ops;
+	r->priv = priv;
+	r->npages = npages;
+	r->pages = host_alloc_pages(host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
+	r->heads = host_alloc_pages(
+		host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads), HOST_PAGE_SIZE));
+	if (!r->pages || !r->heads)
+		goto fail;
+	host_mutex_lock(&mm->regions_lock);
+	for (slot = 0; slot < REGIONS && mm->regions[slot]; slot++)
+		;
+	if (slot == REGIONS || npages > ENTRY_ID_MASK - mm->region_end) {
+		host_mutex_unlock(&mm->regions_lock);
+		goto fail;
+	}
+	r->base = mm->region_end;
+	mm->region_end += (u32)npages;
+	host_store_release(&mm->regions[slot], r);
+	host_mutex_unlock(&mm->regions_lock);
+	*ret = r;
+	return 0;
+fail:
+	if (r->pages)
+		host_free_pages(r->pages, host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
+	if (r->heads)
+		host_free_pages(r->heads, host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads),
+							HOST_PAGE_SIZE));
+	host_free(r);
+	return -ENOMEM;
+}
+
+void mm_region_destroy(struct mm_region *r)
+{
+	struct mm *mm = r->mm;
+
+	if (HOST_WARN_ON(host_read_once(&r->used_small) || host_read_once(&r->used_heads)))
+		return;
+	host_mutex_lock(&mm->regions_lock);
+	for (unsigned i = 0; i < REGIONS; i++)
+		if (mm->regions[i] == r)
+			host_store_release(&mm->regions[i], NULL);
+	host_mutex_unlock(&mm->regions_lock);
+	host_free_pages(r->pages, host_align_up(r->npages * sizeof(*r->pages), HOST_PAGE_SIZE));
+	host_free_pages(r->heads, host_align_up(r->npages / HOST_HUGE_PAGES * sizeof(*r->heads),
+						HOST_PAGE_SIZE));
+	host_free(r);
+}
+
+void *mm_region_priv(struct mm_region *r)
+{
+	return r->priv;
+}
+
+static bool is_head(const struct mm_region *r, const struct mm_page *page)
+{
+	return page >= r->heads && page < r->heads + r->npages / HOST_HUGE_PAGES;
+}
+
+struct mm_region *mm_page_region(const struct mm_page *page)
+{
+	for (unsigned i = 0; i < REGIONS; i++) {
+		struct mm_region *r = host_load_acquire(&the_mm->regions[i]);
+
+		if (r && ((page >= r->pages && page < r->pages + r->npages) || is_head(r, page)))
+			return r;
+	}
+	HOST_CHECK(!"a page of no region");
+	return NULL;
+}
+
+unsigned mm_page_order(const struct mm_page *page)
+{
+	return is_head(mm_page_region(page), page) ? HOST_HUGE_ORDER : 0;
+}
+
+u64 mm_page_index(const struct mm_page *page)
+{
+	struct mm_region *r = mm_page_region(page);
+
+	return is_head(r, page) ? (u64)(page - r->heads) << HOST_HUGE_ORDER : (u64)(page - r->pages);
+}
+
+void *mm_page_data(const struct mm_page *page)
+{
+	return host_arena_expand(host_read_once(&page->data));
+}
+
+struct mm_page *mm_page_init(struct mm_region *r, u64 index, unsigned order, void *data)
+{
+	struct mm_page *page = order ? &r->heads[index >> HOST_HUGE_ORDER] : &r->pages[index];
+
+	HOST_ASSERT(index < r->npages && !page->data);
+	host_write_once(&page->rmap, RMAP_NONE);
+	host_write_once(&page->data, host_arena_compress(data));
+	host_add_relaxed(order ? &r->used_heads : &r->used_small, 1);
+	return page;
+}
+
+void mm_page_abandon(struct mm_page *page)
+{
+	frame_free(page);
+}
+
+u64 mm_region_overhead(const struct mm_region *r)
+{
+	u64 small = host_read_once(&r->used_small), heads = host_read_once(&r->used_heads);
+
+	/* A frame and the word of the address that it backs; a compound one and its
+	 * block, which has no words of its own. */
+	return small * (sizeof(struct mm_page) + sizeof(entry_t)) +
+	       heads * (sizeof(struct mm_page) + sizeof(struct block));
+}
+
+struct mm_page *frame_page(struct mm *mm, u32 id, bool head)
+{
+	for (unsigned i = 0; i < REGIONS; i++) {
+		struct mm_region *r = host_load_acquire(&mm->regions[i]);
+
+		if (r && id >= r->base && id - r->base < r->npages)
+			return head ? &r->heads[(id - r->base) >> HOST_HUGE_ORDER] :
+				      &r->pages[id - r->base];
+	}
+	HOST_CHECK(!"a frame of no region");
+	return NULL;
+}
+
+u32 frame_id(const struct mm_page *page)
+{
+	return mm_page_region(page)->base + (u32)mm_page_index(page);
+}
+
+void frame_free(struct mm_page *page)
+{
+	struct mm_region *r = mm_page_region(page);
+	bool head = is_head(r, page);
+	void *data = mm_page_data(page);
+
+	host_write_once(&page->rmap, RMAP_NONE);
+	host_write_once(&page->data, 0);
+	host_add_relaxed(head ? &r->used_heads : &r->used_small, (u64)-1);
+	r->ops->free(page, head ? HOST_HUGE_ORDER : 0, data);
+}
+
+struct mm_page *frame_split(struct mm *mm, struct mm_page *head)
+{
+	struct mm_region *r = mm_page_region(head);
+	struct mm_page *small = &r->pages[mm_page_index(head)];
+	u32 data = head->data;
+	rmap_t at = head->rmap;
+
+	(void)mm;
+	r->ops->split(host_arena_expand(data), HOST_HUGE_PAGES - 1);
+	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++) {
+		host_write_once(&small[i].rmap, at ? at + i : RMAP_NONE);
+		host_write_once(&small[i].data, data);
+	}
+	host_write_once(&head->rmap, RMAP_NONE);
+	host_write_once(&head->data, 0);
+	host_add_relaxed(&r->used_heads, (u64)-1);
+	host_add_relaxed(&r->used_small, HOST_HUGE_PAGES);
+	return small;
+}
+
+void frames_free_chain(struct mm *mm, u32 chain)
+{
+	while (chain) {
+		/* The low bit tells a compound frame. */
+		struct mm_page *page = frame_page(mm, chain >> 1, chain & 1);
+		u32 next = page->rmap;
+
+		frame_free(page);
+		chain = next;
+	}
+}

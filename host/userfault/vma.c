@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * vma.c: mappings: what they are, how they are watched, and what devices were
+ * told of those whose changes have no event.
+ */
+#include "host/userfault/home.h"
+#include "host/posix/posix.h"
+
+bool vma_migratable(const struct mm *mm, const struct userfault_vma *v)
+{
+	if (!v->read || !v->write || v->shared || v->inode || v->page_size > HOST_PAGE_SIZE)
+		return false;
+	if (host_arena_contains((void *)v->start))
+		return false;
+	return !mm->restricted || alloc_contains(mm, v->start);
+}
+
+int mm_vma_find(struct mm *mm, u64 start, u64 end, struct mm_vma *ret)
+{
+	struct userfault_vma v;
+	int r;
+
+	if (host_read_once(&mm->dying))
+		return -EFAULT;
+	r = mm->sys->vma(start, &v);
+	if (r)
+		return r == -ENOENT ? -ENOENT : -EFAULT;
+	if (v.start >= end)
+		return -ENOENT;
+	*ret = (struct mm_vma){ .start = v.start, .end = v.end };
+	if (v.read)
+		ret->flags |= MM_VMA_READ;
+	if (v.write)
+		ret->flags |= MM_VMA_WRITE;
+	if (v.shared)
+		ret->flags |= MM_VMA_SHARED;
+	if (!v.shared && !v.inode)
+		ret->flags |= MM_VMA_ANON;
+	if (v.page_size > HOST_PAGE_SIZE)
+		ret->flags |= MM_VMA_HUGETLB;
+	if (vma_migratable(mm, &v))
+		ret->flags |= MM_VMA_MIGRATABLE;
+	return 0;
+}
+
+static void registered_add(struct block *b, u64 start, u64 end)
+{
+	if (b->registered_start == b->registered_end) {
+		b->registered_start = start;
+		b->registered_end = end;
+	} else if (start <= b->registered_end && end >= b->registered_start) {
+		b->registered_start = host_min(b->registered_start, start);
+		b->registered_end = host_max(b->registered_end, end);
+	}
+}
+
+int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
+{
+	u64 mode = UFFDIO_REGISTER_MODE_MISSING;
+	u64 first = host_max(v->start, b->address);
+	u64 last = host_min(v->end, b->address + HOST_HUGE_SIZE);
+	u64 events;
+	int r;
+
+	if (host_arena_contains((void *)v->start))
+		return 0;
+	if (!vma_migratable(mm, v)) {
+		if (mm->watch_fd < 0)
+			return -EOPNOTSUPP;
+		return uffd_register(mm, mm->watch_fd, v->start, v->end - v->start,
+				     UFFDIO_REGISTER_MODE_WP);
+	}
+	if (start >= b->registered_start && end <= b->registered_end)
+		return 0;
+	if (!mm->info.move)
+		mode |= UFFDIO_REGISTER_MODE_WP;
+	/* Events of what was here before must have been read, so that none of them
+	 * is taken for one of this mapping; and none may come while we note it. */
+	do {
+		while (events_unread(mm))
+			wait_for_reader(mm);
+		events = host_load_acquire(&mm->events);
+		r = uffd_register(mm, mm->fd, first, last - first, mode);
+		if (r)
+			return r;
+		section_enter(mm, b);
+		if (events == host_load_acquire(&mm->events))
+			registered_add(b, first, last);
+		section_leave(mm, b);
+	} while (events_unread(mm));
+	return 0;
+}
+
+/* ---- Extents --------------------------------------------------------------
+ * Sorted, apart from each other, under extents_lock.
+ */
+
+static u32 extent_at(const struct mm *mm, u64 address)
+{
+	u32 lo = 0, hi = mm->n_extents;
+
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+
+		if (mm->extents[mid].vma.end <= address)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static bool same_mapping(const struct userfault_vma *a, const struct userfault_vma *b)
+{
+	return a->read == b->read && a->write == b->write && a->shared == b->shared &&
+	       a->inode == b->inode && a->device == b->device &&
+	       (!a->inode || a->offset - a->start == b->offset - b->start);
+}
+
+static int extents_grow(struct mm *mm, u32 want)
+{
+	u32 max = host_max(64u, mm->max_extents);
+	struct extent *more;
+
+	if (want <= mm->max_extents)
+		return 0;
+	while (max < want)
+		max *= 2;
+	more = host_alloc(max * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	host_memcpy(more, mm->extents, mm->n_extents * sizeof(*more));
+	host_free(mm->extents);
+	mm->extents = more;
+	mm->max_extents = max;
+	return 0;
+}
+
+/* Replaces n extents at i by those of with. Room was made before. */
+static void extents_splice(struct mm *mm, u32 i, u32 n, const struct extent *with, u32 n_with)
+{
+	u32 tail = mm->n_extents - i - n;
+	struct extent *e = mm->extents;
+
+	if (n_with > n)
+		for (u32 k = tail; k-- > 0;)
+			e[i + n_with + k] = e[i + n + k];
+	else
+		for (u32 k = 0; k < tail; k++)
+			e[i + n_with + k] = e[i + n + k];
+	for (u32 k = 0; k < n_with; k++)
+		e[i + k] = with[k];
+	mm->n_extents += n_with - n;
+}
+
+static void extents_cut(struct mm *mm, u64 start, u64 end)
+{
+	u32 i = extent_at(mm, start), n = 0, left = 0;
+	struct extent rest[2];
+
+	while (i + n < mm->n_extents && mm->extents[i + n].vma.start < end)
+		n++;
+	if (!n)
+		return;
+	if (mm->extents[i].vma.start < start) {
+		rest[left] = mm->extents[i];
+		rest[left++].vma.end = start;
+	}
+	if (mm->extents[i + n - 1].vma.end > end) {
+		struct userfault_vma *v = &rest[left].vma;
+
+		rest[left] = mm->extents[i + n - 1];
+		v->offset += end - v->start;
+		v->start = end;
+		left++;
+	}
+	extents_splice(mm, i, n, rest, left);
+}
+
+int extent_note(struct mm *mm, const struct userfault_vma *v, u64 start, u64 end, bool watched)
+{
+	struct extent e = { .vma = *v, .watched = watched };
+	u32 i, n = 0;
+	int r;
+
+	e.vma.start = host_max(start, v->start);
+	e.vma.end = host_min(end, v->end);
+	e.vma.offset = v->offset + (e.vma.start - v->start);
+	host_mutex_lock(&mm->extents_lock);
+	i = extent_at(mm, start);
+	if (i < mm->n_extents && mm->extents[i].vma.start <= e.vma.start &&
+	    mm->extents[i].vma.end >= e.vma.end && same_mapping(&mm->extents[i].vma, &e.vma)) {
+		host_mutex_unlock(&mm->extents_lock);
+		return 0;
+	}
+	r = extents_grow(mm, mm->n_extents + 3);
+	if (!r) {
+		extents_cut(mm, e.vma.start, e.vma.end);
+		i = extent_at(mm, e.vma.start);
+		if (i && mm->extents[i - 1].vma.end == e.vma.start &&
+		    same_mapping(&mm->extents[i - 1].vma, &e.vma)) {
+			e.vma.offset = mm->extents[i - 1].vma.offset;
+			e.vma.start = mm->extents[i - 1].vma.start;
+			i--;
+			n++;
+		}
+		if (i + n < mm->n_extents && mm->extents[i + n].vma.start == e.vma.end &&
+		    same_mapping(&mm->extents[i + n].vma, &e.vma)) {
+			e.vma.end = mm->extents[i + n].vma.end;
+			n++;
+		}
+		extents_splice(mm, i, n, &e, 1);
+	}
+	host_mutex_unlock(&mm->extents_lock);
+	return r;
+}
+
+void extents_forget(struct mm *mm, u64 start, u64 end)
+{
+	host_mutex_lock(&mm->extents_lock);
+	if (extents_grow(mm, mm->n_extents + 2) == 0)
+		extents_cut(mm, start, end);
+	host_mutex_unlock(&mm->extents_lock);
+}
+
+/* The first noted part at or after *at that is not as noted any more. */
+static bool next_changed(struct mm *mm, u64 *at, u64 end, struct userfault_vma *was,
+			 struct userfault_vma *now)
+{
+	for (u32 i = extent_at(mm, *at); i < mm->n_extents; i = extent_at(mm, *at)) {
+		*was = mm->extents[i].vma;
+		if (was->start >= end)
+			return false;
+		*at = host_max(*at, was->start);
+		if (mm->sys->vma(*at, now) || now->start >= was->end) {
+			now->start = now->end = was->end; /* a hole to its end */
+			return true;
+		}
+		if (now->start > *at || !same_mapping(was, now))
+			return true;
+		*at = host_min(now->end, was->end);
+	}
+	return false;
+}
+
+void extents_recheck(struct mm *mm, u64 start, u64 end)
+{
+	struct userfault_vma was, now;
+	u64 at = start;
+
+	if (!host_read_once(&mm->n_extents))
+		return;
+	host_mutex_lock(&mm->extents_lock);
+	while (at < end && next_changed(mm, &at, end, &was, &now)) {
+		bool hole = now.start > at;
+		u64 last = host_min(hole ? now.start : now.end, was.end);
+
+		if (extents_grow(mm, mm->n_extents + 2))
+			break;
+		extents_cut(mm, at, last);
+		/* Protections alone keep what is on the device. */
+		change_queue(mm, at, last,
+			     hole || now.inode != was.inode ? MM_EVENT_UNMAP : MM_EVENT_PROTECT, 0);
+		at = last;
+	}
+	host_mutex_unlock(&mm->extents_lock);
+}
+
+void extents_fini(struct mm *mm)
+{
+	host_free(mm->extents);
+	host_mutex_destroy(&mm->extents_lock);
+}

@@ -1,0 +1,658 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * test_home.c: the live-process home alone (mini.h stands for everything above
+ * it): each thing that can happen to memory, happening to pages that are on the
+ * device. Each test leaves nothing on the device; the last one closes the home
+ * and finds the arena empty.
+ */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/live/mini.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE ((size_t)HOST_PAGE_SIZE)
+#define HUGE_SIZE ((size_t)HOST_HUGE_SIZE)
+#define WORDS(size) ((size) / sizeof(u64))
+
+static u64 value(size_t i)
+{
+	return i * 0x9e3779b97f4a7c15u + 1;
+}
+
+static void fill(void *p, size_t size)
+{
+	for (size_t i = 0; i < WORDS(size); i++)
+		((u64 *)p)[i] = value(i);
+}
+
+static void check(const void *p, size_t from, size_t to)
+{
+	for (size_t i = WORDS(from); i < WORDS(to); i++)
+		if (((const u64 *)p)[i] != value(i))
+			fail_msg("word %zu is %lx", i, ((const u64 *)p)[i]);
+}
+
+/* size bytes at a 2M boundary with a free 2M behind. */
+static char *map(size_t size, bool huge)
+{
+	char *p = mmap(NULL, size + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = (char *)host_align_up((u64)p, HUGE_SIZE);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	munmap(p, size + 2 * HUGE_SIZE);
+	at = mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	assert_int_equal(madvise(at, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), 0);
+	return at;
+}
+
+static void out(const void *p, size_t size)
+{
+	assert_int_equal(mini_out((u64)p, (u64)p + size, NULL), size / PAGE);
+}
+
+/* Frames are freed a moment after the pages came home. */
+static void wait_used(u64 want)
+{
+	for (int i = 0; i < 2000 && mini_used() != want; i++)
+		usleep(1000);
+	assert_int_equal(mini_used(), want);
+}
+
+static void sync_all(void)
+{
+	assert_int_equal(mm_sync(mini->mm, 0, ~(u64)0), 0);
+}
+
+/* Filled memory of one block, all of it on the device. */
+static char *on_device(bool huge)
+{
+	char *p = map(HUGE_SIZE, huge);
+
+	fill(p, HUGE_SIZE);
+	out(p, HUGE_SIZE);
+	return p;
+}
+
+static void done(char *p)
+{
+	munmap(p, HUGE_SIZE);
+	sync_all();
+	wait_used(0);
+}
+
+static void test_there_and_back(void **state)
+{
+	for (int huge = 0; huge < 2; huge++)
+		for (int i = 0; i < 4; i++) {
+			char *p = on_device(huge);
+
+			check(p, 0, HUGE_SIZE);
+			wait_used(0);
+			out(p, HUGE_SIZE);
+			((u64 *)p)[77] = value(77);
+			check(p, 0, HUGE_SIZE);
+			done(p);
+		}
+	(void)state;
+}
+
+static void test_part(void **state)
+{
+	char *p = map(HUGE_SIZE, true);
+
+	fill(p, HUGE_SIZE);
+	out(p + 5 * PAGE, 9 * PAGE);
+	out(p + 100 * PAGE, 300 * PAGE);
+	mini->window = 1;
+	check(p, 0, HUGE_SIZE);
+	mini->window = HOST_HUGE_PAGES;
+	wait_used(0);
+	done(p);
+	(void)state;
+}
+
+static void test_unpopulated_moves_as_zeros(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+
+	p[9 * PAGE] = 9;
+	out(p, HUGE_SIZE);
+	for (size_t i = 0; i < HUGE_SIZE; i += PAGE)
+		assert_int_equal(p[i], i == 9 * PAGE ? 9 : 0);
+	done(p);
+	(void)state;
+}
+
+static void test_munmap(void **state)
+{
+	char *p = on_device(true);
+
+	done(p);
+	/* The same address again is new memory. */
+	p = mmap(p, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	assert_int_equal(p[0], 0);
+	done(p);
+	(void)state;
+}
+
+static void test_partial_munmap(void **state)
+{
+	char *p = on_device(true);
+
+	munmap(p + 100 * PAGE, 50 * PAGE);
+	sync_all();
+	wait_used(HOST_HUGE_PAGES - 50);
+	check(p, 0, 100 * PAGE);
+	check(p, 150 * PAGE, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+static void test_map_fixed_over(void **state)
+{
+	char *p = on_device(false);
+
+	assert_ptr_equal(mmap(p + 8 * PAGE, 8 * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 p + 8 * PAGE);
+	for (size_t i = 8 * PAGE; i < 16 * PAGE; i++)
+		assert_int_equal(p[i], 0);
+	check(p, 0, 8 * PAGE);
+	check(p, 16 * PAGE, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+static void test_mremap_grow_and_shrink(void **state)
+{
+	char *p = map(HUGE_SIZE / 2, false);
+
+	fill(p, HUGE_SIZE / 2);
+	out(p, HUGE_SIZE / 2);
+	assert_ptr_equal(mremap(p, HUGE_SIZE / 2, HUGE_SIZE, 0), p);
+	assert_int_equal(p[HUGE_SIZE - 1], 0);
+	check(p, 0, HUGE_SIZE / 2);
+	fill(p, HUGE_SIZE);
+	out(p, HUGE_SIZE);
+	assert_ptr_equal(mremap(p, HUGE_SIZE, 16 * PAGE, 0), p);
+	check(p, 0, 16 * PAGE);
+	done(p);
+	(void)state;
+}
+
+static void remap_to(size_t offset, int flags, bool huge)
+{
+	char *p = on_device(huge), *q = map(2 * HUGE_SIZE, false);
+
+	assert_ptr_equal(mremap(p, HUGE_SIZE, HUGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED | flags,
+				q + offset),
+			 q + offset);
+	if (flags)
+		for (size_t i = 0; i < HUGE_SIZE; i += PAGE)
+			assert_int_equal(p[i], 0);
+	check(q + offset, 0, HUGE_SIZE);
+	fill(q + offset, HUGE_SIZE);
+	munmap(q, 2 * HUGE_SIZE);
+	if (flags)
+		munmap(p, HUGE_SIZE);
+	sync_all();
+	wait_used(0);
+}
+
+static void test_mremap_move(void **state)
+{
+	for (int huge = 0; huge < 2; huge++) {
+		remap_to(0, 0, huge);
+		remap_to(PAGE, 0, huge);
+		remap_to(37 * PAGE, 0, huge);
+	}
+	(void)state;
+}
+
+static void test_mremap_dontunmap(void **state)
+{
+	remap_to(0, MREMAP_DONTUNMAP, true);
+	remap_to(3 * PAGE, MREMAP_DONTUNMAP, false);
+	(void)state;
+}
+
+static void dropped(int advice)
+{
+	char *p = on_device(true);
+
+	assert_int_equal(madvise(p, 8 * PAGE, advice), 0);
+	for (size_t i = 0; i < 8 * PAGE; i++)
+		assert_int_equal(p[i], 0);
+	check(p, 8 * PAGE, HUGE_SIZE);
+	/* And the new contents live: they move and come back. */
+	fill(p, 8 * PAGE);
+	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+	check(p, 0, HUGE_SIZE);
+	done(p);
+}
+
+static void test_madv_dontneed(void **state)
+{
+	dropped(MADV_DONTNEED);
+	(void)state;
+}
+
+static void test_madv_free(void **state)
+{
+	char *p;
+
+	dropped(MADV_FREE);
+	p = on_device(true);
+	/* In system memory: what is written afterwards stays. */
+	check(p, 0, HUGE_SIZE);
+	assert_int_equal(madvise(p, 8 * PAGE, MADV_FREE), 0);
+	fill(p, 8 * PAGE);
+	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+	check(p, 0, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+static void test_dontneed_never_rises_again(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+
+	for (int round = 0; round < 2000; round++) {
+		p[0] = 42;
+		(void)mini_out((u64)p, (u64)p + 4 * PAGE, NULL);
+		madvise(p, 4 * PAGE, MADV_DONTNEED);
+		assert_int_equal(p[0], 0);
+	}
+	done(p);
+	(void)state;
+}
+
+static void test_mprotect(void **state)
+{
+	char *p = on_device(true);
+
+	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_READ), 0);
+	check(p, 0, HUGE_SIZE); /* comes home to memory that may not be written */
+	assert_int_equal(mini_out((u64)p, (u64)p + HUGE_SIZE, NULL), 0);
+	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_READ | PROT_WRITE), 0);
+	out(p, HUGE_SIZE);
+	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_NONE), 0);
+	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_READ | PROT_WRITE), 0);
+	check(p, 0, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+static void test_fork(void **state)
+{
+	for (int huge = 0; huge < 2; huge++) {
+		char *p = on_device(huge);
+		pid_t pid = fork();
+		int status;
+
+		assert_true(pid >= 0);
+		if (!pid) {
+			for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
+				if (((u64 *)p)[i] != value(i))
+					_exit(1);
+			memset(p, 1, HUGE_SIZE);
+			_exit(0);
+		}
+		assert_int_equal(mini_used(), HOST_HUGE_PAGES);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		check(p, 0, HUGE_SIZE);
+		/* Shared with a child that has gone: moves all the same. */
+		out(p, HUGE_SIZE);
+		check(p, 0, HUGE_SIZE);
+		done(p);
+	}
+	(void)state;
+}
+
+static void test_fork_shared(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+	int pipes[2], status;
+	pid_t pid;
+	char c;
+
+	fill(p, HUGE_SIZE);
+	assert_int_equal(pipe(pipes), 0);
+	pid = fork();
+	if (!pid) {
+		close(pipes[1]);
+		c = (char)read(pipes[0], &c, 1);
+		for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
+			if (((u64 *)p)[i] != value(i))
+				_exit(1);
+		_exit(0);
+	}
+	close(pipes[0]);
+	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+	for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
+		((u64 *)p)[i]++;
+	close(pipes[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	done(p);
+	(void)state;
+}
+
+static void test_read_and_write(void **state)
+{
+	char *p = on_device(true), name[] = "/tmp/gpusvm-test-XXXXXX";
+	int fd = mkstemp(name);
+
+	unlink(name);
+	assert_int_equal(write(fd, p, HUGE_SIZE), HUGE_SIZE);
+	out(p, HUGE_SIZE);
+	memset(p, 0, PAGE);
+	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+	assert_int_equal(pread(fd, p, HUGE_SIZE, 0), HUGE_SIZE);
+	check(p, 0, HUGE_SIZE);
+	close(fd);
+	done(p);
+	(void)state;
+}
+
+static void test_o_direct(void **state)
+{
+	char *p = on_device(false), name[] = "/var/tmp/gpusvm-test-XXXXXX";
+	int fd = mkostemp(name, O_DIRECT);
+
+	if (fd < 0 && errno == EINVAL)
+		skip(); /* this file system has no O_DIRECT */
+	assert_true(fd >= 0);
+	unlink(name);
+	assert_int_equal(write(fd, p, HUGE_SIZE), HUGE_SIZE);
+	memset(p, 0, HUGE_SIZE);
+	out(p, HUGE_SIZE);
+	assert_int_equal(pread(fd, p, HUGE_SIZE, 0), HUGE_SIZE);
+	check(p, 0, HUGE_SIZE);
+	close(fd);
+	done(p);
+	(void)state;
+}
+
+static void test_process_vm(void **state)
+{
+	char *p = on_device(true), *q = map(HUGE_SIZE, false);
+	struct iovec a = { q, HUGE_SIZE }, b = { p, HUGE_SIZE };
+
+	assert_int_equal(process_vm_readv(getpid(), &a, 1, &b, 1, 0), HUGE_SIZE);
+	check(q, 0, HUGE_SIZE);
+	memset(p, 0, HUGE_SIZE);
+	out(p, HUGE_SIZE);
+	assert_int_equal(process_vm_writev(getpid(), &a, 1, &b, 1, 0), HUGE_SIZE);
+	check(p, 0, HUGE_SIZE);
+	munmap(q, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+static void *wait_on_futex(void *word)
+{
+	while (__atomic_load_n((u32 *)word, __ATOMIC_ACQUIRE) == 0)
+		syscall(SYS_futex, word, FUTEX_WAIT, 0, NULL, NULL, 0);
+	return NULL;
+}
+
+static void test_futex(void **state)
+{
+	char *p = map(HUGE_SIZE, true);
+	pthread_t thread;
+
+	for (int i = 0; i < 50; i++) {
+		u32 *word = (u32 *)(p + 64 * i);
+
+		*word = 0;
+		pthread_create(&thread, NULL, wait_on_futex, word);
+		(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+		__atomic_store_n(word, 1, __ATOMIC_RELEASE);
+		syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+		pthread_join(thread, NULL);
+	}
+	done(p);
+	(void)state;
+}
+
+/* Buffers registered with io_uring are pinned. */
+static void test_pinned(void **state)
+{
+	struct io_uring_params params = { 0 };
+	int ring = (int)syscall(SYS_io_uring_setup, 4, &params);
+	char *p = map(HUGE_SIZE, false);
+	struct iovec v = { p, 4 * PAGE };
+	u32 why = 0;
+
+	if (ring < 0) {
+		munmap(p, HUGE_SIZE);
+		print_message("no io_uring here to pin pages with\n");
+		skip();
+	}
+	fill(p, HUGE_SIZE);
+	assert_int_equal(syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &v, 1), 0);
+	assert_int_equal(mini_out((u64)p, (u64)p + 16 * PAGE, &why), 12);
+	assert_true(why & MM_STAYED_PINNED);
+	check(p, 0, HUGE_SIZE);
+	close(ring);
+	done(p);
+	(void)state;
+}
+
+static void test_ksm(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+
+	memset(p, 0x5a, HUGE_SIZE);
+	if (madvise(p, HUGE_SIZE, MADV_MERGEABLE)) {
+		munmap(p, HUGE_SIZE);
+		print_message("this kernel has no KSM\n");
+		skip();
+	}
+	usleep(100000);
+	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
+	for (size_t i = 0; i < HUGE_SIZE; i += 64)
+		assert_int_equal(p[i], 0x5a);
+	done(p);
+	(void)state;
+}
+
+static void test_file_and_shared_stay(void **state)
+{
+	char name[] = "/tmp/gpusvm-test-XXXXXX";
+	int fd = mkstemp(name), flags[] = { MAP_SHARED, MAP_PRIVATE };
+	u32 why;
+
+	unlink(name);
+	assert_int_equal(ftruncate(fd, HUGE_SIZE), 0);
+	for (int i = 0; i < 2; i++) {
+		char *p = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, flags[i], fd, 0);
+
+		fill(p, PAGE);
+		assert_int_equal(mini_out((u64)p, (u64)p + PAGE, &why), 0);
+		assert_true(why & MM_STAYED_NOT_MIGRATABLE);
+		check(p, 0, PAGE);
+		munmap(p, HUGE_SIZE);
+	}
+	close(fd);
+	sync_all();
+	(void)state;
+}
+
+static struct {
+	char *p;
+	int stop;
+} shared;
+
+static void *count_up(void *arg)
+{
+	u64 *word = (u64 *)shared.p + 512 * (uintptr_t)arg, n = 0;
+
+	while (!__atomic_load_n(&shared.stop, __ATOMIC_RELAXED))
+		for (int k = 0; k < 300; k++) {
+			if (word[k] != n)
+				return (void *)1;
+			word[k] = n + 1;
+			if (k == 299)
+				n++;
+		}
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	pthread_t threads[3];
+	void *bad;
+	u64 until = host_now() + 2 * HOST_SEC;
+
+	shared.p = map(HUGE_SIZE, true);
+	memset(shared.p, 0, HUGE_SIZE);
+	shared.stop = 0;
+	for (uintptr_t i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, count_up, (void *)(i * 3));
+	for (unsigned round = 0; host_now() < until; round++) {
+		u64 at = (u64)shared.p + (round % 3 ? round % 7 * PAGE : 0);
+
+		mini->window = round & 8 ? 1 : HOST_HUGE_PAGES;
+		(void)mini_out(at, round % 3 ? at + 3 * PAGE : at + HUGE_SIZE, NULL);
+	}
+	__atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
+	mini->window = HOST_HUGE_PAGES;
+	for (int i = 0; i < 3; i++) {
+		pthread_join(threads[i], &bad);
+		assert_null(bad);
+	}
+	done(shared.p);
+	(void)state;
+}
+
+static void *map_and_unmap(void *arg)
+{
+	(void)arg;
+	while (!__atomic_load_n(&shared.stop, __ATOMIC_RELAXED)) {
+		/* The address is reused at once, by memory that nobody registered. */
+		memset(shared.p, 7, 64 * PAGE);
+		usleep(20);
+		mmap(shared.p, 64 * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		for (size_t i = 0; i < 64 * PAGE; i += PAGE)
+			if (shared.p[i])
+				return (void *)1;
+	}
+	return NULL;
+}
+
+static void test_reused_address(void **state)
+{
+	pthread_t thread;
+	void *bad;
+	u64 until = host_now() + 2 * HOST_SEC;
+
+	shared.p = map(HUGE_SIZE, false);
+	shared.stop = 0;
+	pthread_create(&thread, NULL, map_and_unmap, NULL);
+	while (host_now() < until)
+		(void)mini_out((u64)shared.p, (u64)shared.p + 64 * PAGE, NULL);
+	__atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, &bad);
+	assert_null(bad);
+	done(shared.p);
+	(void)state;
+}
+
+/* The stack of a running thread leaves and comes back under it. */
+static void *deep(void *arg)
+{
+	volatile u64 words[4096];
+
+	for (int round = 0; round < 50; round++) {
+		for (unsigned i = 0; i < 4096; i++)
+			words[i] = value(i);
+		usleep(200);
+		for (unsigned i = 0; i < 4096; i++)
+			if (words[i] != value(i))
+				return (void *)1;
+	}
+	__atomic_store_n((int *)arg, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void test_stack(void **state)
+{
+	char *stack = map(HUGE_SIZE, false);
+	pthread_attr_t attr;
+	pthread_t thread;
+	int stop = 0;
+	void *bad;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstack(&attr, stack, HUGE_SIZE);
+	assert_int_equal(pthread_create(&thread, &attr, deep, &stop), 0);
+	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE))
+		(void)mini_out((u64)stack, (u64)stack + HUGE_SIZE, NULL);
+	pthread_join(thread, &bad);
+	assert_null(bad);
+	done(stack);
+	(void)state;
+}
+
+static int group_open(void **state)
+{
+	(void)state;
+	return mini_open(0);
+}
+
+static int group_close(void **state)
+{
+	(void)state;
+	return mini_close() ? -1 : 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_part),
+		cmocka_unit_test(test_unpopulated_moves_as_zeros),
+		cmocka_unit_test(test_munmap),
+		cmocka_unit_test(test_partial_munmap),
+		cmocka_unit_test(test_map_fixed_over),
+		cmocka_unit_test(test_mremap_grow_and_shrink),
+		cmocka_unit_test(test_mremap_move),
+		cmocka_unit_test(test_mremap_dontunmap),
+		cmocka_unit_test(test_madv_dontneed),
+		cmocka_unit_test(test_madv_free),
+		cmocka_unit_test(test_dontneed_never_rises_again),
+		cmocka_unit_test(test_mprotect),
+		cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_fork_shared),
+		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_o_direct),
+		cmocka_unit_test(test_process_vm),
+		cmocka_unit_test(test_futex),
+		cmocka_unit_test(test_pinned),
+		cmocka_unit_test(test_ksm),
+		cmocka_unit_test(test_file_and_shared_stay),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_reused_address),
+		cmocka_unit_test(test_stack),
+	};
+
+	return cmocka_run_group_tests(tests, group_open, group_close);
+}

@@ -60,7 +60,7 @@ void transaction_free(struct mm *mm, struct transaction *t)
 		staging_put(mm, t->slot);
 	if (t->frames != t->few_frames)
 		host_free(t->frames);
-	host_free(t->bounce);
+	bounce_put(mm, t->bounce);
 	host_free(t->spare);
 	host_free(t);
 }

@@ -164,7 +164,7 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 	if (!t || !t->in)
 		return 0;
 	if (t->npages <= SMALL_WINDOW && !t->compound)
-		t->bounce = host_alloc((size_t)t->npages * HOST_PAGE_SIZE);
+		t->bounce = bounce_take(mm);
 	else if (!t->slot)
 		t->slot = staging_take_full(mm, t->block && t->block->small_backed);
 	if (!t->bounce && (!t->slot || t->out))

@@ -131,6 +131,8 @@ struct slot {
 	rmap_t rmaps[HOST_HUGE_PAGES];	   /* of pages in state OUT */
 };
 
+#define SMALL_WINDOW 16u /* pages that are brought home by COPY */
+#define BOUNCE_SIZE (SMALL_WINDOW * HOST_PAGE_SIZE)
 #define SLOTS 256u
 #define SLOTS_KEPT 40u	    /* full ones kept for the way back */
 #define SLOTS_KEPT_IDLE 4u  /* of them, after a second without use */
@@ -149,6 +151,8 @@ struct staging {
 	struct slot *fill; /* slots of fill_base, free ones */
 	struct slot *fill_slots;
 	struct host_work trim;
+	char *bounces[8]; /* spare ones, BOUNCE_SIZE each */
+	u32 n_bounces;
 };
 
 /* ---- Events --------------------------------------------------------------- */
@@ -303,6 +307,9 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at);
 struct slot *staging_take_full(struct mm *mm, bool small);
 void staging_put(struct mm *mm, struct slot *slot);
 u64 slot_address(const struct mm *mm, const struct slot *slot);
+/* Page aligned, BOUNCE_SIZE bytes. NULL: no memory. */
+char *bounce_take(struct mm *mm);
+void bounce_put(struct mm *mm, char *bounce); /* NULL is legal */
 bool staging_contains(const struct mm *mm, u64 address);
 static inline u32 slot_page(const struct slot *slot, unsigned i)
 {
@@ -358,8 +365,6 @@ void alloc_fini(struct mm *mm);
 bool alloc_contains(const struct mm *mm, u64 address);
 
 /* ---- migration: collect.c, commit.c -------------------------------------- */
-
-#define SMALL_WINDOW 16u
 
 /* Behind struct mm_migrate.home[0]. Entry i stands for page first + i of block,
  * or, by frames, for frame i of the question, wherever it lives. */

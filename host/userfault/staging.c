@@ -108,6 +108,38 @@ static void trim(struct host_work *work)
 		host_work_queue_after(&st->trim, HOST_SEC);
 }
 
+/* ---- Bounce buffers: for the few pages of a small window on the way home ---- */
+
+char *bounce_take(struct mm *mm)
+{
+	struct staging *st = &mm->staging;
+	char *bounce = NULL;
+
+	host_mutex_lock(&st->lock);
+	if (st->n_bounces)
+		bounce = st->bounces[--st->n_bounces];
+	host_mutex_unlock(&st->lock);
+	return bounce ? bounce : host_alloc_pages(BOUNCE_SIZE);
+}
+
+void bounce_put(struct mm *mm, char *bounce)
+{
+	struct staging *st = &mm->staging;
+	bool kept;
+
+	if (!bounce)
+		return;
+	host_mutex_lock(&st->lock);
+	kept = st->n_bounces < host_array_size(st->bounces);
+	if (kept)
+		st->bounces[st->n_bounces++] = bounce;
+	host_mutex_unlock(&st->lock);
+	if (!kept)
+		host_free_pages(bounce, BOUNCE_SIZE);
+}
+
+/* ---- Slots ------------------------------------------------------------------ */
+
 int staging_init(struct mm *mm)
 {
 	struct staging *st = &mm->staging;
@@ -142,6 +174,8 @@ void staging_fini(struct mm *mm)
 		host_free_pages((void *)st->base, AREA);
 	if (st->fill_base)
 		host_free_pages((void *)st->fill_base, FILL_AREA);
+	while (st->n_bounces)
+		host_free_pages(st->bounces[--st->n_bounces], BOUNCE_SIZE);
 	host_free(st->slots);
 	host_mutex_destroy(&st->lock);
 }

@@ -2,10 +2,12 @@
 /*
  * interval.h: an ordered index of intervals that do not overlap.
  *
- * A B+ tree: lookups among a million ranges touch few cache lines (a binary
- * tree would chase twenty pointers). Entries are embedded in what they index;
- * nodes are allocated ahead (gpusvm_interval_prepare), so that an insertion
- * under a lock that invalidations take never allocates and never fails.
+ * A radix tree by the start, of 32 slots a node, without nodes that would have
+ * one child only. A lookup among a million ranges loads one word for each of
+ * four or five levels and then the entry; nothing is searched, nothing is ever
+ * rebalanced. Entries are embedded in what they index; nodes are allocated ahead
+ * (gpusvm_interval_prepare), so that an insertion under a lock that invalidations
+ * take never allocates and never fails: it needs one node at most.
  * All locking is up to the caller; lookups change nothing.
  */
 #ifndef GPUSVM_CORE_INTERVAL_H
@@ -13,16 +15,18 @@
 
 #include "host/host.h"
 
+#define GPUSVM_INTERVAL_LIMIT ((u64)1 << 59) /* no entry ends above */
+
 struct gpusvm_interval {
 	u64 start, end; /* half open, not empty; fixed while in a tree */
 };
 
 struct gpusvm_interval_node;
 struct gpusvm_interval_tree {
-	struct gpusvm_interval_node *root; /* NULL: empty */
+	uintptr_t root; /* 0: empty; an entry, or a node with a tag (interval.c) */
 	struct gpusvm_interval_node *spare; /* prepared nodes; under prepare's lock */
-	u64 count;
-	u32 height;
+	u64 count;			    /* entries */
+	u32 n_nodes;			    /* in use */
 	u32 n_spare;
 };
 

@@ -132,6 +132,8 @@ void host_rwlock_destroy(struct host_rwlock *l);
 void host_read_lock(struct host_rwlock *l);
 void host_read_unlock(struct host_rwlock *l);
 void host_write_lock(struct host_rwlock *l);
+/* Does not sleep; its order is not checked. */
+bool host_write_trylock(struct host_rwlock *l);
 void host_write_unlock(struct host_rwlock *l);
 
 /* For assertions in debug builds; true in others. */
@@ -149,16 +151,17 @@ void host_waitq_init(struct host_waitq *wq);
 void host_waitq_destroy(struct host_waitq *wq);
 void host_wake_all(struct host_waitq *wq);
 
-/* The pieces of host_wait_until(); not for direct use. */
+#define HOST_FOREVER (~(u64)0)
+
+/* Sleeps until cond holds or the monotonic clock reaches deadline
+ * (HOST_FOREVER: no limit). The value is true when cond held. May sleep. */
+#ifndef host_wait_until /* host/linux has its own */
+/* Its pieces; not for direct use. */
 void host_waitq_enter(struct host_waitq *wq);
 /* Sleeps until woken or until deadline; true when the deadline passed. */
 bool host_waitq_sleep(struct host_waitq *wq, u64 deadline);
 void host_waitq_leave(struct host_waitq *wq);
 
-#define HOST_FOREVER (~(u64)0)
-
-/* Sleeps until cond holds or the monotonic clock reaches deadline
- * (HOST_FOREVER: no limit). The value is true when cond held. May sleep. */
 #define host_wait_until(wq, cond, deadline)                                    \
 	({                                                                     \
 		bool host_ok_ = (cond);                                        \
@@ -171,6 +174,7 @@ void host_waitq_leave(struct host_waitq *wq);
 		}                                                              \
 		host_ok_;                                                      \
 	})
+#endif
 #define host_wait(wq, cond) ((void)host_wait_until((wq), (cond), HOST_FOREVER))
 
 /* ---- Time --------------------------------------------------------------- */

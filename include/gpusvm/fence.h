@@ -14,7 +14,8 @@
 struct gpusvm_fence;
 struct gpusvm_fence_callback {
 	/* Context: on the signaller's thread, no lock held but the signaller's of
-	 * rank RANK_DEVICE_QUEUE and below; must not sleep. */
+	 * ranks below RANK_DEVICE_QUEUE (a callback may take that: a queue that waited
+	 * goes on); must not sleep. */
 	void (*fn)(struct gpusvm_fence *fence, struct gpusvm_fence_callback *cb);
 	struct gpusvm_fence_callback *next;
 };
@@ -29,13 +30,18 @@ struct gpusvm_fence {
 	void (*release)(struct gpusvm_fence *fence); /* last put: frees the container */
 };
 
-/* Embeds: release frees the containing object, or is NULL for a fence that
- * outlives all users by construction (on a stack). */
+/* Embeds: release frees the containing object. NULL: a fence on a stack, or in
+ * what has a life of its own; its owner ends it by gpusvm_fence_fini, before the
+ * memory is used for anything else. If nobody takes a reference to it, a
+ * gpusvm_fence_wait that returned 0 is enough. */
 void gpusvm_fence_init(struct gpusvm_fence *fence, void (*release)(struct gpusvm_fence *));
 /* Stand-alone, one reference. NULL: no memory. */
 struct gpusvm_fence *gpusvm_fence_create(void);
 struct gpusvm_fence *gpusvm_fence_get(struct gpusvm_fence *fence); /* NULL-safe */
 void gpusvm_fence_put(struct gpusvm_fence *fence);		    /* NULL-safe */
+/* Only without release: waits until every reference but the owner's is put, and
+ * ends the fence. The owner does not put its own. May sleep. */
+void gpusvm_fence_fini(struct gpusvm_fence *fence);
 /* Result is 0 or negative errno. A second signal is ignored. Wakes waiters,
  * then runs the callbacks. Does not sleep. */
 void gpusvm_fence_signal(struct gpusvm_fence *fence, int result);

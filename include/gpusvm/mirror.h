@@ -22,7 +22,7 @@
  * How a device fault is served (see driver/fault.c):
  *   again: range = gpusvm_range_find_or_insert()
  *          migrate, if policy says so (gpusvm_pagemap_populate)
- *          gpusvm_pages_get(array of pages objects)     -EAGAIN: again
+ *          gpusvm_pages_get(array of pages objects)     -EFAULT: is it unmapped?
  *          prepare page tables (may allocate)
  *          gpusvm_notifier_lock()
  *          if (!gpusvm_pages_valid()) { unlock; again }
@@ -58,7 +58,9 @@ struct gpusvm_mirror_ops {
 				 const struct mm_invalidation *inv);
 	/* Second pass; no lock held. Must wait for the flushes of the first, then
 	 * take the notifier lock for writing and gpusvm_pages_unmap() the same
-	 * pages: afterwards no device reaches the interval (law 3). */
+	 * pages: afterwards no device reaches the interval (law 3). Also called
+	 * where no range overlapped, and the first pass was not. Neither pass takes
+	 * the tree lock: who removes a notifier holds it and waits for them. */
 	void (*invalidate_finish)(struct gpusvm_mirror *mirror, struct gpusvm_notifier *notifier,
 				  const struct mm_invalidation *inv);
 };
@@ -83,6 +85,7 @@ struct gpusvm_notifier {
 	struct gpusvm_mirror *mirror;
 	struct mm_notifier mm;
 	u64 n_ranges; /* tree lock; the last range takes the notifier with it */
+	u32 users;    /* tree lock; insertions under way, which keep it too */
 };
 
 /* One word, changed under the notifier lock held for writing, read by anyone. */
@@ -109,12 +112,15 @@ enum {
 	GPUSVM_PAGES_DEVMEM = 1u << 3,	 /* some are device pages */
 	GPUSVM_PAGES_WRITE = 1u << 4,	 /* mapped for writing */
 	GPUSVM_PAGES_NO_DMA = 1u << 5,	 /* recorded without DMA mapping */
+	GPUSVM_PAGES_SYSTEM = 1u << 6,	 /* some are in system memory */
 };
 
 /* Sparse by order: addrs[0..n) are consecutive runs from start on, so that a
  * whole 2M is one entry. */
 struct gpusvm_pages {
 	void *dev;	     /* whose mapping it is; a token for mm_dma_map and device_map */
+	struct mm *mm;	     /* whose memory is mapped; the mirror's, or (simple mode) the caller's,
+			      * who keeps it until the pages are freed */
 	u64 start, end;	     /* of what is mapped */
 	u64 seq;	     /* of the notifier when mapped */
 	u32 flags;	     /* GPUSVM_PAGES_*; one word, written under the notifier lock */
@@ -123,6 +129,7 @@ struct gpusvm_pages {
 	struct gpusvm_pagemap **held; /* distinct pagemaps of its device pages; counted */
 	u32 n_held;
 	u32 max_addrs;
+	u32 max_held; /* above 1: after held lies, for each address, a u16 index into it */
 };
 
 /* How one call is to behave. Zero is a sound default. */
@@ -130,7 +137,7 @@ struct gpusvm_ctx {
 	bool read_only;	      /* no write access is needed */
 	bool want_write;      /* ask for it where the mapping allows, without failing */
 	bool devmem_only;     /* any system page: -EFAULT (then migrate and retry) */
-	bool no_dma;	      /* record, but leave DMA mapping out */
+	bool no_dma;	      /* no DMA mapping: system runs carry the CPU's address */
 	bool devmem_possible; /* ranges may be marked migratable */
 	u64 min_chunk, max_chunk; /* limits on a new range's size; 0: none */
 	u64 budget;	      /* ns before giving up with -EBUSY; 0: 1 second */
@@ -140,8 +147,9 @@ struct gpusvm_ctx {
 	void *keep_arg;
 };
 
-/* Full mode: mm, ops with both invalidate passes, notifier_size a power of two
- * not below the largest chunk, chunks. Simple mode: all of these 0.
+/* Full mode: mm, a window of whole pages (below GPUSVM_INTERVAL_LIMIT), ops with
+ * both invalidate passes, notifier_size a power of two not below the largest
+ * chunk, chunks. Simple mode: all of these 0, the window does not matter.
  *   -EINVAL  neither of the two
  * Takes a grab on mm. */
 int gpusvm_mirror_init(struct gpusvm_mirror *mirror, const char *name, struct mm *mm, u64 start,
@@ -180,23 +188,31 @@ static inline u64 gpusvm_range_end(const struct gpusvm_range *range)
 
 /* The range at address, or a new one: the largest chunk that holds address and
  * fits mapping, notifier, window [start, end) and its neighbours. With one
- * reference for the caller in *ret.
+ * reference for the caller in *ret. A new range fits the mapping as it was when
+ * the range went into the tree: any change since was heard. One that was there
+ * may be marked unmapped: remove it and ask again.
  *   -EINVAL  outside the window, or no chunk fits
  *   -EFAULT  mm gone          -ENOENT  nothing is mapped there
  *   -EPERM   not writable, and !ctx->read_only (told before an existing range is)
+ *   -EBUSY   the address space changed all along ctx->budget
  *   -ENOMEM
- * Takes the tree lock; may sleep; no lock above RANK_MIRROR_TREE. */
+ * Takes both locks; may sleep; no lock of rank RANK_MIRROR_TREE or above. */
 int gpusvm_range_find_or_insert(struct gpusvm_mirror *mirror, u64 address, u64 start, u64 end,
 				const struct gpusvm_ctx *ctx, struct gpusvm_range **ret);
 /* Out of the tree; the tree's reference is put, an empty notifier goes. Pages
  * objects must have been unmapped and marked unmapped before, or a change of the
- * mapping would miss them. Idempotent. Takes both locks, may sleep. */
+ * mapping would miss them; and no gpusvm_pages_get on its notifier is under way.
+ * Idempotent: the caller holds a reference. Takes both locks, may sleep; no lock
+ * of rank RANK_MIRROR_TREE or above. */
 void gpusvm_range_remove(struct gpusvm_range *range);
 struct gpusvm_range *gpusvm_range_get(struct gpusvm_range *range);
 bool gpusvm_range_get_unless_zero(struct gpusvm_range *range);
 void gpusvm_range_put(struct gpusvm_range *range); /* may free; no lock above RANK_MIRROR_TREE */
-/* Brings all device pages of the range home by faulting them in for no owner.
- *   -EFAULT mm gone, -ENOMEM, -EBUSY budget spent. May sleep. */
+/* Brings all device pages of the range, which is in the tree, home by faulting
+ * them in for no owner. Holes, and pages that may not be read (PROT_NONE), are
+ * passed over; nothing else is populated.
+ *   -EFAULT mm gone
+ *   -ENOMEM, -EBUSY budget spent (0: 1 second). May sleep. */
 int gpusvm_range_evict(struct gpusvm_range *range, u64 budget);
 /* Marks the range and n pages objects; partial unless inv covers the range.
  * Notifier lock held for writing. */
@@ -213,17 +229,20 @@ enum gpusvm_scan {
 	GPUSVM_SCAN_MIXED_DEVICE, /* two pagemaps or more, no system memory */
 	GPUSVM_SCAN_MIXED,
 };
-/* Where the range's pages are, advice only. Negative errno when it cannot be
- * told. May sleep. */
+/* Where the pages of a range in the tree are, advice only. Negative errno when it
+ * cannot be told: -EBUSY, -EFAULT, -ENOMEM. May sleep. */
 int gpusvm_range_scan(struct gpusvm_range *range, struct gpusvm_pagemap *pagemap);
 
 /* Before first use, and before a notifier that covers it is inserted. */
 void gpusvm_pages_init(struct gpusvm_pages *pages, void *dev);
 /* One CPU fault for [start, end), then a map for each of n pages objects: all,
- * or none (what was mapped is unwound). Those that are valid are left alone.
- * pages[i] NULL is skipped. notifier: the range's (full mode) or the caller's
- * own (userptr).
+ * or none (what was mapped is unwound). Those that are valid are left alone,
+ * unless they lack what ctx asks (writing; DMA mapping or its absence): they are
+ * mapped anew, and where a device sits behind an IOMMU its page table entries
+ * are taken down before. pages[i] NULL is skipped. notifier: the range's (full
+ * mode) or the caller's own (userptr); it stays inserted all along.
  *   -EAGAIN  never; retries are inside, bounded by ctx->budget
+ *   -EINVAL  not page aligned, or empty
  *   -EBUSY   budget spent
  *   -EFAULT  unmapped, mm gone, devmem_only met a system page, or a map failed
  *   -EPERM   write wanted where only reading is allowed

@@ -27,6 +27,11 @@ struct gpusvm_device;
 struct gpusvm_device_vm;
 struct gpusvm_device_queue;
 struct gpusvm_lane; /* one thread of execution of the compute engine */
+/* How every device's struct gpusvm_lane begins: code that runs in a lane and
+ * was given nothing else finds its device's ops by it. */
+struct gpusvm_lane_head {
+	struct gpusvm_device *device;
+};
 
 struct gpusvm_device_caps {
 	char name[32];
@@ -108,7 +113,7 @@ struct gpusvm_command_fault {
 struct gpusvm_job {
 	struct gpusvm_command command;
 	/* Signalled with 0; -EFAULT or -EPERM after a fatal fault; -EIO: an
-	 * earlier job ended the queue; -ENODEV: the device was stopped. */
+	 * earlier job ended the queue; -ENODEV: the device was stopped. Not NULL. */
 	struct gpusvm_fence *done;
 	struct gpusvm_command_fault fault; /* good once done is signalled */
 	/* A fatal fault fails this job only and leaves the queue usable. */
@@ -118,7 +123,8 @@ struct gpusvm_job {
 };
 
 struct gpusvm_device_stats {
-	u64 faults, faults_replayed, faults_dropped_queue_full;
+	u64 faults, faults_replayed;
+	u64 faults_dropped_queue_full; /* found no room, and were raised again later */
 	u64 tlb_flushes, bytes_copied;
 };
 
@@ -165,7 +171,7 @@ struct gpusvm_device_ops {
 	int (*vm_prepare)(struct gpusvm_device_vm *vm, u64 va, u64 length, bool small);
 	/* Writes leaves for n runs, one after the other from va; a run's leaves are
 	 * as large as its order, va and address allow. PROTO_NONE leaves a gap of
-	 * its order. Replaces what was there: the caller flushes if that had been
+	 * its order: what is there stays. Replaces what was there: the caller flushes if that had been
 	 * valid with other contents. Does not sleep on anything but
 	 * RANK_DEVICE_VM, does not allocate. Context: RANK_MIRROR held for reading. */
 	void (*vm_map)(struct gpusvm_device_vm *vm, u64 va, const struct gpusvm_addr *runs,

@@ -1,0 +1,924 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * conformance.c: the cases. See conformance.h.
+ *
+ * Process addresses are made up (VA and above): only the page table gives them a
+ * meaning. Each case has a world: a device, a VM, a queue, and system memory behind
+ * a window of addresses. The fault handler maps what is in the window, page by
+ * page or in whole blocks, and refuses the rest.
+ */
+#include "tests/device/conformance.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VA ((u64)0x7f0000000000)
+#define MB ((u64)1 << 20)
+#define WINDOW (4 * MB)
+#define PATIENCE (60 * HOST_SEC)
+
+enum { FAILED, PASSED, SKIPPED };
+
+struct world {
+	const struct conformance_target *target;
+	struct gpusvm_device *dev;
+	const struct gpusvm_device_ops *ops;
+	struct gpusvm_device_vm *vm;
+	struct gpusvm_device_queue *queue;
+	const char *reason;	/* of a skip */
+	u8 *memory;		/* WINDOW bytes behind VA */
+	bool small;		/* the handler maps pages of 4K */
+	u32 readonly;		/* atomic: it maps for reading only */
+	struct host_mutex lock; /* it maps under this, and nothing while a case holds it */
+	u64 faults, refused;	/* atomic */
+	u64 last_address;
+	u32 last_access;
+};
+
+#define CHECK(c)                                                                                   \
+	do {                                                                                       \
+		if (!(c)) {                                                                        \
+			printf("# %s:%d: %s\n", __FILE__, __LINE__, #c);                           \
+			return FAILED;                                                             \
+		}                                                                                  \
+	} while (0)
+#define SKIP(w, why)                                                                               \
+	do {                                                                                       \
+		(w)->reason = (why);                                                               \
+		return SKIPPED;                                                                    \
+	} while (0)
+#define NEED_FAULTS(w)                                                                             \
+	do {                                                                                       \
+		if ((w)->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT)                                 \
+			SKIP(w, "the device cannot fault");                                        \
+	} while (0)
+#define NEED_VRAM(w)                                                                               \
+	do {                                                                                       \
+		if ((w)->dev->caps.vram_bytes < 8 * MB)                                            \
+			SKIP(w, "the device has no memory of its own");                            \
+	} while (0)
+#define NEED_CALL(w)                                                                               \
+	do {                                                                                       \
+		if (!(w)->target->call)                                                            \
+			SKIP(w, "the device runs no C functions");                                 \
+	} while (0)
+
+/* ---- The driver ------------------------------------------------------------------- */
+
+static void map_system(struct world *w, u64 offset, unsigned order, bool write)
+{
+	struct gpusvm_addr run = gpusvm_addr_encode(w->target->dma(w->memory + offset),
+						    GPUSVM_PROTO_SYSTEM, order, write);
+
+	w->ops->vm_map(w->vm, VA + offset, &run, 1);
+}
+
+static int serve(struct world *w, const struct gpusvm_device_fault *fault)
+{
+	bool write = !host_load_acquire(&w->readonly);
+	u64 offset = host_align_down(fault->address - VA, w->small ? 4096 : 2 * MB);
+
+	host_write_once(&w->last_address, fault->address);
+	host_write_once(&w->last_access, fault->access);
+	if (fault->address - VA >= WINDOW)
+		return -EFAULT;
+	if (!write && fault->access != GPUSVM_ACCESS_READ)
+		return -EPERM;
+	if (w->ops->vm_prepare(fault->vm, VA + offset, w->small ? 4096 : 2 * MB, w->small))
+		return -ENOMEM;
+	map_system(w, offset, w->small ? 0 : 9, write);
+	return 0;
+}
+
+static void on_fault(void *driver, struct gpusvm_device *device)
+{
+	struct world *w = driver;
+	struct gpusvm_device_fault fault;
+
+	while (device->ops->fault_pop(device, &fault)) {
+		int err;
+
+		host_mutex_lock(&w->lock);
+		err = serve(w, &fault);
+		host_mutex_unlock(&w->lock);
+		host_add_relaxed(err ? &w->refused : &w->faults, 1);
+		device->ops->fault_done(device, &fault, err);
+	}
+}
+
+/* ---- Jobs --------------------------------------------------------------------------- */
+
+static struct gpusvm_job *job_new(enum gpusvm_command_type type, u64 va, u64 length)
+{
+	struct gpusvm_job *job = calloc(1, sizeof(*job));
+
+	job->done = gpusvm_fence_create();
+	job->command.type = type;
+	job->command.va = va;
+	job->command.length = length;
+	return job;
+}
+
+/* 1: it did not end in time. */
+static int job_wait(struct gpusvm_job *job)
+{
+	int result;
+
+	if (gpusvm_fence_wait(job->done, host_now() + PATIENCE, &result))
+		return 1;
+	return result;
+}
+
+static void job_free(struct gpusvm_job *job)
+{
+	gpusvm_fence_put(job->done);
+	free(job);
+}
+
+/* Submits, waits, frees; *fault may be NULL. */
+static int job_run(struct world *w, struct gpusvm_job *job, struct gpusvm_command_fault *fault)
+{
+	int result;
+
+	w->ops->queue_submit(w->queue, job);
+	result = job_wait(job);
+	if (result == 1)
+		return 1; /* and leave it: it may be in use */
+	if (fault)
+		*fault = job->fault;
+	job_free(job);
+	return result;
+}
+
+static int do_read(struct world *w, u64 va, void *buffer, u64 length)
+{
+	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_READ, va, length);
+
+	job->command.buffer = buffer;
+	return job_run(w, job, NULL);
+}
+
+static int do_write(struct world *w, u64 va, void *buffer, u64 length)
+{
+	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_WRITE, va, length);
+
+	job->command.buffer = buffer;
+	job->contained = true;
+	return job_run(w, job, NULL);
+}
+
+static int do_touch(struct world *w, u64 va, u64 length, enum gpusvm_access access)
+{
+	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_TOUCH, va, length);
+
+	job->command.access = access;
+	job->contained = true;
+	return job_run(w, job, NULL);
+}
+
+typedef void call_fn(struct gpusvm_lane *lane, u64 item, const void *args);
+
+static struct gpusvm_job *call_new(call_fn *fn, const void *args, u64 items)
+{
+	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_CALL, 0, 0);
+
+	job->command.fn = fn;
+	job->command.args = args;
+	job->command.items = items;
+	return job;
+}
+
+/* Maps the whole window, for devices and cases that shall not fault. */
+static int map_window(struct world *w, bool write)
+{
+	u64 at;
+
+	if (w->ops->vm_prepare(w->vm, VA, WINDOW, w->small))
+		return -ENOMEM;
+	for (at = 0; at < WINDOW; at += w->small ? 4096 : 2 * MB)
+		map_system(w, at, w->small ? 0 : 9, write);
+	return 0;
+}
+
+static void fill(u8 *p, u64 n, u64 seed)
+{
+	while (n--) {
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		*p++ = (u8)(seed >> 56);
+	}
+}
+
+static bool all_are(const u8 *p, u8 byte, u64 n)
+{
+	while (n--)
+		if (*p++ != byte)
+			return false;
+	return true;
+}
+
+/* ---- Memory and copies ----------------------------------------------------------------- */
+
+static int case_memory(struct world *w)
+{
+	u64 total, frame[16], n = 0, f, order;
+
+	NEED_VRAM(w);
+	total = w->ops->memory_free_bytes(w->dev);
+	CHECK(total == w->dev->caps.vram_bytes && total % (2 * MB) == 0);
+	for (order = 0; order <= 9; order++) {
+		CHECK(w->ops->memory_alloc(w->dev, (unsigned)order, &frame[order]) == 0);
+		CHECK(frame[order] % ((u64)1 << order) == 0);
+		CHECK((frame[order] + ((u64)1 << order)) * 4096 <= total);
+		for (f = 0; f < order; f++)
+			CHECK(frame[f] + ((u64)1 << f) <= frame[order] ||
+			      frame[order] + ((u64)1 << order) <= frame[f]);
+		n += (u64)1 << order;
+	}
+	CHECK(w->ops->memory_free_bytes(w->dev) == total - n * 4096);
+	for (f = 0; f < 512; f++) /* in parts */
+		w->ops->memory_free(w->dev, frame[9] + f, 0);
+	for (order = 0; order < 9; order++)
+		w->ops->memory_free(w->dev, frame[order], (unsigned)order);
+	CHECK(w->ops->memory_free_bytes(w->dev) == total);
+	for (n = 0; w->ops->memory_alloc(w->dev, 9, &f) == 0; n++)
+		CHECK(n < total / (2 * MB));
+	CHECK(n == total / (2 * MB)); /* it came together again */
+	CHECK(w->ops->memory_alloc(w->dev, 0, &f) == -ENOSPC);
+	for (f = 0; f < n; f++)
+		w->ops->memory_free(w->dev, f * 512, 9);
+	CHECK(w->ops->memory_free_bytes(w->dev) == total);
+	return PASSED;
+}
+
+static struct gpusvm_addr local(u64 frame)
+{
+	return gpusvm_addr_encode(frame << 12, GPUSVM_PROTO_LOCAL, 0, true);
+}
+
+static struct gpusvm_addr sys(struct world *w, void *p)
+{
+	return gpusvm_addr_encode(w->target->dma(p), GPUSVM_PROTO_SYSTEM, 0, true);
+}
+
+static int case_copy(struct world *w)
+{
+	u8 *a = w->memory, *b = w->memory + 2 * MB;
+	struct gpusvm_copy there, back, zero;
+	u64 frame;
+
+	NEED_VRAM(w);
+	CHECK(w->ops->memory_alloc(w->dev, 9, &frame) == 0);
+	fill(a, 2 * MB, 1);
+	there = (struct gpusvm_copy){local(frame), sys(w, a), 2 * MB};
+	back = (struct gpusvm_copy){sys(w, b), local(frame), 2 * MB};
+	zero = (struct gpusvm_copy){local(frame + 1), {0}, 8192};
+	CHECK(w->ops->copy(w->dev, &there, 1, NULL, NULL) == 0);
+	CHECK(w->ops->copy(w->dev, &zero, 1, NULL, NULL) == 0);
+	CHECK(w->ops->copy(w->dev, &back, 1, NULL, NULL) == 0);
+	CHECK(memcmp(a, b, 4096) == 0);
+	CHECK(all_are(b + 4096, 0, 8192));
+	CHECK(memcmp(a + 12288, b + 12288, 2 * MB - 12288) == 0);
+	w->ops->memory_free(w->dev, frame, 9);
+	return PASSED;
+}
+
+static int case_copy_fences(struct world *w)
+{
+	struct gpusvm_fence *first = gpusvm_fence_create(), *after = gpusvm_fence_create();
+	struct gpusvm_fence *failed = gpusvm_fence_create(), *done = gpusvm_fence_create();
+	struct gpusvm_copy copy[2];
+	u8 *a = w->memory;
+	int result = 1;
+
+	fill(a, 4096, 2);
+	memset(a + 4096, 0, 8192);
+	copy[0] = (struct gpusvm_copy){sys(w, a + 4096), sys(w, a), 4096};
+	copy[1] = (struct gpusvm_copy){sys(w, a + 8192), sys(w, a), 4096};
+	CHECK(w->ops->copy(w->dev, copy, 2, first, done) == 0);
+	memset(copy, 0, sizeof(copy)); /* it has its own */
+	host_sleep(2 * HOST_MSEC);
+	CHECK(!gpusvm_fence_signalled(done) && all_are(a + 4096, 0, 8192));
+	gpusvm_fence_signal(first, 0);
+	CHECK(gpusvm_fence_wait(done, host_now() + PATIENCE, &result) == 0 && result == 0);
+	CHECK(memcmp(a, a + 4096, 4096) == 0 && memcmp(a, a + 8192, 4096) == 0);
+	/* A fence that failed takes the copy with it. */
+	memset(a + 4096, 0, 4096);
+	copy[0] = (struct gpusvm_copy){sys(w, a + 4096), sys(w, a), 4096};
+	CHECK(w->ops->copy(w->dev, copy, 1, after, failed) == 0);
+	gpusvm_fence_signal(after, -EIO);
+	CHECK(gpusvm_fence_wait(failed, host_now() + PATIENCE, &result) == 0 && result == -EIO);
+	CHECK(all_are(a + 4096, 0, 4096));
+	gpusvm_fence_put(first);
+	gpusvm_fence_put(after);
+	gpusvm_fence_put(failed);
+	gpusvm_fence_put(done);
+	return PASSED;
+}
+
+/* ---- Translation and commands ----------------------------------------------------------- */
+
+static int case_map_query(struct world *w)
+{
+	struct gpusvm_addr runs[3], got;
+	u64 m = w->target->dma(w->memory);
+
+	runs[0] = gpusvm_addr_encode(m, GPUSVM_PROTO_SYSTEM, 9, true);
+	runs[1] = (struct gpusvm_addr){1}; /* a gap of two pages */
+	runs[2] = gpusvm_addr_encode(m + 2 * MB + 8192, GPUSVM_PROTO_SYSTEM, 1, false);
+	CHECK(w->ops->vm_prepare(w->vm, VA, 2 * MB + 16384, true) == 0);
+	CHECK(!w->ops->vm_query(w->vm, VA, &got));
+	w->ops->vm_map(w->vm, VA, runs, 3);
+	CHECK(w->ops->vm_query(w->vm, VA + 5 * 4096, &got));
+	CHECK(gpusvm_addr_address(got) == m + 5 * 4096 && gpusvm_addr_write(got));
+	CHECK(gpusvm_addr_proto(got) == GPUSVM_PROTO_SYSTEM);
+	CHECK(!w->ops->vm_query(w->vm, VA + 2 * MB, &got));
+	CHECK(w->ops->vm_query(w->vm, VA + 2 * MB + 8192, &got) && !gpusvm_addr_write(got));
+	CHECK(w->ops->vm_unmap(w->vm, VA, 4096));
+	CHECK(w->ops->vm_unmap(w->vm, VA + 2 * MB, 2 * MB));
+	CHECK(!w->ops->vm_unmap(w->vm, VA, 4 * MB));
+	CHECK(!w->ops->vm_query(w->vm, VA, &got));
+	CHECK(w->ops->vm_token(w->vm) == w);
+	return PASSED;
+}
+
+static int commands(struct world *w)
+{
+	u64 n = 2 * MB + 12345, at = 4000, old = 0;
+	u8 *buffer = malloc(n);
+	struct gpusvm_job *job;
+
+	CHECK(map_window(w, true) == 0);
+	fill(w->memory, WINDOW, 3);
+	CHECK(do_read(w, VA + at, buffer, n) == 0);
+	CHECK(memcmp(buffer, w->memory + at, n) == 0);
+	fill(buffer, n, 4);
+	CHECK(do_write(w, VA + at, buffer, n) == 0);
+	CHECK(memcmp(buffer, w->memory + at, n) == 0);
+	job = job_new(GPUSVM_COMMAND_SET, VA + 2 * MB - 100, 200);
+	job->command.byte = 0x5a;
+	CHECK(job_run(w, job, NULL) == 0);
+	CHECK(all_are(w->memory + 2 * MB - 100, 0x5a, 200));
+	CHECK(w->memory[2 * MB - 101] == buffer[2 * MB - 101 - at]);
+	fill(w->memory, WINDOW, 5);
+	job = job_new(GPUSVM_COMMAND_COPY, VA + MB + 7, 2 * MB);
+	job->command.va2 = VA + 3 * MB + 4096;
+	job->command.length = MB - 8192;
+	memcpy(buffer, w->memory + 3 * MB + 4096, MB - 8192);
+	CHECK(job_run(w, job, NULL) == 0);
+	CHECK(memcmp(buffer, w->memory + MB + 7, MB - 8192) == 0);
+	*(u64 *)(void *)(w->memory + 64) = 40;
+	job = job_new(GPUSVM_COMMAND_ATOMIC, VA + 64, 0);
+	job->command.atomic.op = GPUSVM_OP_ADD;
+	job->command.atomic.width = 8;
+	job->command.atomic.operand = 2;
+	job->command.atomic.old = &old;
+	CHECK(job_run(w, job, NULL) == 0);
+	CHECK(old == 40 && *(u64 *)(void *)(w->memory + 64) == 42);
+	job = job_new(GPUSVM_COMMAND_ATOMIC, VA + 64, 0);
+	job->command.atomic.op = GPUSVM_OP_CAS;
+	job->command.atomic.width = 4;
+	job->command.atomic.operand = 7;
+	job->command.atomic.expected = 42;
+	CHECK(job_run(w, job, NULL) == 0);
+	CHECK(*(u32 *)(void *)(w->memory + 64) == 7);
+	free(buffer);
+	return PASSED;
+}
+
+static int case_commands_2m(struct world *w)
+{
+	return commands(w);
+}
+
+static int case_commands_4k(struct world *w)
+{
+	w->small = true;
+	return commands(w);
+}
+
+static int case_local(struct world *w)
+{
+	struct gpusvm_addr run;
+	u8 page[4096], got[4096];
+	u64 frame;
+	u64 n;
+
+	NEED_VRAM(w);
+	CHECK(w->ops->memory_alloc(w->dev, 9, &frame) == 0);
+	CHECK(w->ops->vm_prepare(w->vm, VA, 2 * MB, true) == 0);
+	for (n = 0; n < 512; n++) { /* backwards: each page its own */
+		run = local(frame + 511 - n);
+		w->ops->vm_map(w->vm, VA + n * 4096, &run, 1);
+	}
+	for (n = 0; n < 512; n += 37) {
+		fill(page, 4096, n);
+		CHECK(do_write(w, VA + n * 4096, page, 4096) == 0);
+	}
+	run = gpusvm_addr_encode(frame << 12, GPUSVM_PROTO_LOCAL, 9, true);
+	w->ops->vm_map(w->vm, VA, &run, 1);
+	w->ops->vm_flush_wait(w->vm, VA, 2 * MB, w->ops->vm_flush_begin(w->vm, VA, 2 * MB));
+	for (n = 0; n < 512; n += 37) {
+		fill(page, 4096, n);
+		CHECK(do_read(w, VA + (511 - n) * 4096, got, 4096) == 0);
+		CHECK(memcmp(page, got, 4096) == 0);
+	}
+	w->ops->memory_free(w->dev, frame, 9);
+	return PASSED;
+}
+
+/* ---- Faults -------------------------------------------------------------------------------- */
+
+static int case_faults(struct world *w)
+{
+	struct gpusvm_device_stats stats;
+	u8 byte = 9;
+
+	NEED_FAULTS(w);
+	w->small = true;
+	CHECK(do_touch(w, VA, WINDOW, GPUSVM_ACCESS_READ) == 0);
+	CHECK(host_read_once(&w->faults) == WINDOW / 4096);
+	w->ops->stats(w->dev, &stats);
+	CHECK(stats.faults == WINDOW / 4096 && stats.faults_replayed == stats.faults);
+	CHECK(do_write(w, VA + 5, &byte, 1) == 0 && w->memory[5] == 9);
+	CHECK(host_read_once(&w->faults) == WINDOW / 4096);
+	return PASSED;
+}
+
+static int case_permission(struct world *w)
+{
+	u8 byte = 1;
+
+	w->memory[0] = 3;
+	CHECK(map_window(w, false) == 0);
+	host_store_release(&w->readonly, 1);
+	CHECK(do_read(w, VA, &byte, 1) == 0 && byte == 3);
+	CHECK(do_write(w, VA + 17, &byte, 1) == -EPERM);
+	CHECK(do_touch(w, VA, 1, GPUSVM_ACCESS_ATOMIC) == -EPERM);
+	if (!(w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT)) {
+		CHECK(w->last_address == VA && w->last_access == GPUSVM_ACCESS_ATOMIC);
+		/* Allowed later on: the write goes through by itself. */
+		host_store_release(&w->readonly, 0);
+		byte = 77;
+		CHECK(do_write(w, VA + 17, &byte, 1) == 0 && w->memory[17] == 77);
+	}
+	return PASSED;
+}
+
+static int case_fatal(struct world *w)
+{
+	struct gpusvm_job *bad = job_new(GPUSVM_COMMAND_SET, VA + WINDOW - 10, 20);
+	struct gpusvm_job *next = job_new(GPUSVM_COMMAND_TOUCH, VA, 1);
+	struct gpusvm_device_queue *other;
+	struct gpusvm_job *fine = job_new(GPUSVM_COMMAND_TOUCH, VA, 1);
+
+	CHECK(map_window(w, true) == 0);
+	bad->contained = true;
+	w->ops->queue_submit(w->queue, bad);
+	CHECK(job_wait(bad) == -EFAULT);
+	CHECK(bad->fault.address == VA + WINDOW && bad->fault.error == -EFAULT);
+	CHECK(bad->fault.access == GPUSVM_ACCESS_WRITE);
+	CHECK(do_touch(w, VA, WINDOW, GPUSVM_ACCESS_WRITE) == 0); /* contained */
+	job_free(bad);
+	bad = job_new(GPUSVM_COMMAND_READ, 0x1000, 1);
+	bad->command.buffer = w->memory;
+	next->command.access = fine->command.access = GPUSVM_ACCESS_READ;
+	w->ops->queue_submit(w->queue, bad);
+	w->ops->queue_submit(w->queue, next);
+	CHECK(job_wait(bad) == -EFAULT && bad->fault.address == 0x1000);
+	CHECK(job_wait(next) == -EIO && next->fault.error == 0);
+	CHECK(w->ops->queue_create(w->vm, &other) == 0);
+	w->ops->queue_submit(other, fine); /* of its own queue only */
+	CHECK(job_wait(fine) == 0);
+	w->ops->queue_destroy(other);
+	job_free(bad);
+	job_free(next);
+	job_free(fine);
+	return PASSED;
+}
+
+static int case_beyond(struct world *w)
+{
+	struct gpusvm_command_fault fault;
+	u64 far = ~(u64)0 - 4095;
+
+	CHECK(job_run(w, job_new(GPUSVM_COMMAND_SET, far, 8192), &fault) == -EFAULT);
+	CHECK(fault.address == far);
+	return PASSED;
+}
+
+/* ---- Order ------------------------------------------------------------------------------------
+ */
+
+static int case_order(struct world *w)
+{
+	enum { N = 100 };
+	struct gpusvm_job *job[N];
+	u64 old[N];
+	int i;
+
+	CHECK(map_window(w, true) == 0);
+	memset(w->memory, 0, 8);
+	for (i = 0; i < N; i++) {
+		job[i] = job_new(GPUSVM_COMMAND_ATOMIC, VA, 0);
+		job[i]->command.atomic.op = GPUSVM_OP_EXCHANGE;
+		job[i]->command.atomic.width = 8;
+		job[i]->command.atomic.operand = (u64)i + 1;
+		job[i]->command.atomic.old = &old[i];
+		w->ops->queue_submit(w->queue, job[i]);
+	}
+	for (i = 0; i < N; i++) {
+		CHECK(job_wait(job[i]) == 0 && old[i] == (u64)i);
+		job_free(job[i]);
+	}
+	return PASSED;
+}
+
+static int case_wait_signal(struct world *w)
+{
+	struct gpusvm_fence *go = gpusvm_fence_create(), *passed = gpusvm_fence_create();
+	struct gpusvm_job *wait = job_new(GPUSVM_COMMAND_WAIT, 0, 0);
+	struct gpusvm_job *set = job_new(GPUSVM_COMMAND_SET, VA, 1);
+	struct gpusvm_job *signal = job_new(GPUSVM_COMMAND_SIGNAL, 0, 0);
+	struct gpusvm_device_queue *parked[8];
+	struct gpusvm_job *more[8];
+	int i, result;
+
+	CHECK(map_window(w, true) == 0);
+	w->memory[0] = 0;
+	set->command.byte = 1;
+	wait->command.fence = go;
+	signal->command.fence = passed;
+	for (i = 0; i < 8; i++) { /* more than there are lanes: they hold none */
+		CHECK(w->ops->queue_create(w->vm, &parked[i]) == 0);
+		more[i] = job_new(GPUSVM_COMMAND_WAIT, 0, 0);
+		more[i]->command.fence = passed;
+		w->ops->queue_submit(parked[i], more[i]);
+	}
+	w->ops->queue_submit(w->queue, wait);
+	w->ops->queue_submit(w->queue, set);
+	w->ops->queue_submit(w->queue, signal);
+	host_sleep(2 * HOST_MSEC);
+	CHECK(!gpusvm_fence_signalled(set->done) && !gpusvm_fence_signalled(more[0]->done));
+	gpusvm_fence_signal(go, -EIO); /* its result is ignored */
+	CHECK(job_wait(signal) == 0 && job_wait(set) == 0 && w->memory[0] == 1);
+	CHECK(gpusvm_fence_wait(passed, 0, &result) == 0 && result == 0);
+	for (i = 0; i < 8; i++) {
+		CHECK(job_wait(more[i]) == 0);
+		w->ops->queue_destroy(parked[i]);
+		job_free(more[i]);
+	}
+	job_free(wait);
+	job_free(set);
+	job_free(signal);
+	gpusvm_fence_put(go);
+	gpusvm_fence_put(passed);
+	return PASSED;
+}
+
+/* ---- CALL ---------------------------------------------------------------------------------------
+ */
+
+struct kernel_args {
+	struct world *w;
+	u64 n;
+	u32 *go; /* endless kernels run while it is not 0 */
+};
+
+static void kernel_count(struct gpusvm_lane *lane, u64 item, const void *args)
+{
+	const struct kernel_args *a = args;
+	u64 length = 4;
+	u32 *p = a->w->ops->lane_access(lane, VA + item * 4, &length, GPUSVM_ACCESS_ATOMIC);
+
+	__atomic_fetch_add(p, 1, __ATOMIC_RELAXED);
+}
+
+/* Copies [0, 2M) to [2M, 4M), span by span. */
+static void kernel_spans(struct gpusvm_lane *lane, u64 item, const void *args)
+{
+	const struct kernel_args *a = args;
+	u64 at = item * a->n, end = at + a->n;
+
+	while (at < end) {
+		u64 length = end - at;
+		const void *src;
+		void *dst;
+
+		a->w->ops->lane_access2(lane, VA + 2 * MB + at, VA + at, &length, &dst, &src);
+		memcpy(dst, src, length);
+		at += length;
+	}
+	a->w->ops->lane_end(lane);
+}
+
+static int case_call(struct world *w)
+{
+	struct kernel_args args = {.w = w, .n = 3333};
+	u64 items = WINDOW / 4, i;
+	u32 *p = (u32 *)(void *)w->memory;
+
+	NEED_CALL(w);
+	w->small = true;
+	memset(w->memory, 0, WINDOW);
+	if (w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT)
+		CHECK(map_window(w, true) == 0);
+	CHECK(job_run(w, call_new(kernel_count, &args, items), NULL) == 0);
+	for (i = 0; i < items; i++)
+		CHECK(p[i] == 1);
+	CHECK(job_run(w, call_new(kernel_count, &args, 0), NULL) == 0);
+	fill(w->memory, 2 * MB, 6);
+	CHECK(job_run(w, call_new(kernel_spans, &args, 2 * MB / 3333), NULL) == 0);
+	CHECK(memcmp(w->memory, w->memory + 2 * MB, 2 * MB / 3333 * 3333) == 0);
+	return PASSED;
+}
+
+static void kernel_fatal(struct gpusvm_lane *lane, u64 item, const void *args)
+{
+	const struct kernel_args *a = args;
+	u64 length = 1;
+	u64 va = item == a->n ? VA + WINDOW + 123 : VA + item % WINDOW;
+
+	*(volatile u8 *)a->w->ops->lane_access(lane, va, &length, GPUSVM_ACCESS_WRITE) = 1;
+	if (item == a->n)
+		*a->go = 7; /* never reached */
+}
+
+static int case_call_fatal(struct world *w)
+{
+	u32 reached = 0;
+	struct kernel_args args = {.w = w, .n = 1000, .go = &reached};
+	struct gpusvm_command_fault fault;
+	struct gpusvm_job *job;
+
+	NEED_CALL(w);
+	job = call_new(kernel_fatal, &args, (u64)1 << 40); /* never all */
+	CHECK(map_window(w, true) == 0);
+	job->contained = true;
+	CHECK(job_run(w, job, &fault) == -EFAULT);
+	CHECK(fault.address == VA + WINDOW + 123 && fault.access == GPUSVM_ACCESS_WRITE);
+	CHECK(fault.error == -EFAULT && reached == 0);
+	CHECK(do_touch(w, VA, 1, GPUSVM_ACCESS_READ) == 0);
+	CHECK(job_run(w, call_new(kernel_fatal, &args, 2000), &fault) == -EFAULT);
+	CHECK(do_touch(w, VA, 1, GPUSVM_ACCESS_READ) == -EIO);
+	return PASSED;
+}
+
+/* Adds one to a word in each page, over and over; every second item through pairs. */
+static void kernel_endless(struct gpusvm_lane *lane, u64 item, const void *args)
+{
+	const struct kernel_args *a = args;
+	u64 n = 0;
+
+	while (host_load_acquire(a->go)) {
+		u64 va = VA + n++ % a->n * 4096 + item * 8, length = 8;
+		const void *src;
+		void *dst;
+
+		if (item & 1) {
+			a->w->ops->lane_access2(lane, va, va ^ 4096, &length, &dst, &src);
+			host_write_once((u64 *)dst, host_read_once((const u64 *)src) + n);
+		} else {
+			dst = a->w->ops->lane_access(lane, va, &length, GPUSVM_ACCESS_WRITE);
+			host_write_once((u64 *)dst, host_read_once((u64 *)dst) + 1);
+		}
+	}
+}
+
+/* Law 3: when a flush is over, nobody touches what was unmapped. */
+static int flushes(struct world *w)
+{
+	u32 go = 1, turn;
+	struct kernel_args args = {.w = w, .n = 16, .go = &go};
+	u64 length = w->small ? 4096 : 2 * MB;
+	struct gpusvm_job *job;
+	u64 *seen;
+
+	NEED_FAULTS(w);
+	NEED_CALL(w);
+	seen = malloc(length);
+	job = call_new(kernel_endless, &args, w->dev->caps.lanes);
+	memset(w->memory, 0, WINDOW);
+	w->ops->queue_submit(w->queue, job);
+	for (turn = 0; turn < 50; turn++) {
+		u64 at = w->small ? turn % 16 * 4096 : 0;
+		u64 start = host_now();
+		u64 *word = (u64 *)(void *)(w->memory + at);
+		u64 old = host_read_once(word);
+
+		/* Until a lane has been here again. */
+		while (host_read_once(word) == old && host_now() - start < PATIENCE)
+			host_sleep(10 * HOST_USEC);
+		CHECK(host_read_once(word) != old);
+		host_mutex_lock(&w->lock);
+		CHECK(w->ops->vm_unmap(w->vm, VA + at, length));
+		w->ops->vm_flush_wait(w->vm, VA + at, length,
+				      w->ops->vm_flush_begin(w->vm, VA + at, length));
+		memcpy(seen, word, length);
+		host_sleep(50 * HOST_USEC);
+		CHECK(memcmp(seen, word, length) == 0);
+		host_mutex_unlock(&w->lock);
+	}
+	host_store_release(&go, 0);
+	CHECK(job_wait(job) == 0);
+	job_free(job);
+	free(seen);
+	return PASSED;
+}
+
+static int case_flush_2m(struct world *w)
+{
+	return flushes(w);
+}
+
+static int case_flush_4k(struct world *w)
+{
+	w->small = true;
+	return flushes(w);
+}
+
+static int case_pause(struct world *w)
+{
+	u32 go = 1, turn;
+	struct kernel_args args = {.w = w, .n = 16, .go = &go};
+	struct gpusvm_job *job;
+	u8 *seen;
+
+	NEED_CALL(w);
+	seen = malloc(16 * 4096);
+	job = call_new(kernel_endless, &args, w->dev->caps.lanes);
+	CHECK(map_window(w, true) == 0);
+	w->ops->queue_submit(w->queue, job);
+	for (turn = 0; turn < 50; turn++) {
+		host_sleep(20 * HOST_USEC);
+		w->ops->pause(w->dev);
+		if (turn & 1) {
+			w->ops->pause(w->dev);
+			w->ops->resume(w->dev);
+		}
+		memcpy(seen, w->memory, 16 * 4096);
+		host_sleep(50 * HOST_USEC);
+		CHECK(memcmp(seen, w->memory, 16 * 4096) == 0);
+		w->ops->resume(w->dev);
+	}
+	host_store_release(&go, 0);
+	CHECK(job_wait(job) == 0);
+	job_free(job);
+	free(seen);
+	return PASSED;
+}
+
+/* ---- Stop
+ * ------------------------------------------------------------------------------------------ */
+
+static int case_stop(struct world *w)
+{
+	u32 go = 1;
+	struct kernel_args args = {.w = w, .n = 16, .go = &go};
+	struct gpusvm_copy copy = {sys(w, w->memory), {0}, 4096};
+	struct gpusvm_job *wait, *later, *endless;
+	struct gpusvm_fence *never;
+	struct gpusvm_device_queue *parked;
+	struct gpusvm_device_vm *vm;
+
+	NEED_CALL(w);
+	never = gpusvm_fence_create();
+	wait = job_new(GPUSVM_COMMAND_WAIT, 0, 0);
+	later = job_new(GPUSVM_COMMAND_SET, VA, 1);
+	endless = call_new(kernel_endless, &args, 1);
+	CHECK(map_window(w, true) == 0);
+	CHECK(w->ops->queue_create(w->vm, &parked) == 0);
+	wait->command.fence = never;
+	w->ops->queue_submit(parked, wait);
+	w->ops->queue_submit(parked, later);
+	w->ops->queue_submit(w->queue, endless);
+	host_sleep(2 * HOST_MSEC);
+	w->ops->stop(w->dev, true);
+	CHECK(job_wait(endless) == -ENODEV && job_wait(wait) == -ENODEV);
+	CHECK(job_wait(later) == -ENODEV && later->fault.error == 0);
+	CHECK(do_touch(w, VA, 1, GPUSVM_ACCESS_READ) == -ENODEV);
+	CHECK(w->ops->vm_create(w->dev, w, &vm) == -ENODEV);
+	CHECK(w->ops->copy(w->dev, &copy, 1, NULL, NULL) == 0); /* data comes home */
+	w->ops->stop(w->dev, false);
+	CHECK(w->ops->copy(w->dev, &copy, 1, NULL, NULL) == -ENODEV);
+	w->ops->stop(w->dev, true);
+	CHECK(w->ops->copy(w->dev, &copy, 1, NULL, NULL) == -ENODEV);
+	w->ops->queue_destroy(parked);
+	gpusvm_fence_signal(never, 0); /* nobody is there any more */
+	gpusvm_fence_put(never);
+	job_free(endless);
+	job_free(wait);
+	job_free(later);
+	return PASSED;
+}
+
+/* A lane that waits for an answer is released. */
+static int case_stop_in_fault(struct world *w)
+{
+	struct gpusvm_device_fault fault;
+	struct gpusvm_job *job;
+
+	NEED_FAULTS(w);
+	job = job_new(GPUSVM_COMMAND_SET, VA, 1);
+	w->dev->listener.fault = NULL;
+	w->ops->queue_submit(w->queue, job);
+	while (!w->ops->fault_pop(w->dev, &fault))
+		host_sleep(100 * HOST_USEC);
+	CHECK(fault.address == VA && fault.access == GPUSVM_ACCESS_WRITE && fault.vm == w->vm);
+	CHECK(!gpusvm_fence_signalled(job->done));
+	w->ops->stop(w->dev, false);
+	CHECK(job_wait(job) == -ENODEV);
+	w->ops->fault_done(w->dev, &fault, 0); /* too late, and harmless */
+	job_free(job);
+	return PASSED;
+}
+
+static int case_no_fault(struct world *w)
+{
+	u8 byte = 0;
+
+	if (!(w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT))
+		SKIP(w, "the device can fault");
+	CHECK(do_write(w, VA, &byte, 1) == -EFAULT);
+	CHECK(map_window(w, false) == 0);
+	CHECK(do_write(w, VA, &byte, 1) == -EPERM);
+	CHECK(do_read(w, VA, &byte, 1) == 0);
+	CHECK(host_read_once(&w->faults) + host_read_once(&w->refused) == 0);
+	return PASSED;
+}
+
+/* ---- Running them
+ * ------------------------------------------------------------------------------------ */
+
+static const struct {
+	const char *name;
+	int (*run)(struct world *w);
+} cases[] = {
+    {"memory", case_memory},
+    {"copy", case_copy},
+    {"copy_fences", case_copy_fences},
+    {"map_query", case_map_query},
+    {"commands_2m", case_commands_2m},
+    {"commands_4k", case_commands_4k},
+    {"local", case_local},
+    {"faults", case_faults},
+    {"permission", case_permission},
+    {"fatal", case_fatal},
+    {"beyond", case_beyond},
+    {"order", case_order},
+    {"wait_signal", case_wait_signal},
+    {"call", case_call},
+    {"call_fatal", case_call_fatal},
+    {"flush_2m", case_flush_2m},
+    {"flush_4k", case_flush_4k},
+    {"pause", case_pause},
+    {"stop", case_stop},
+    {"stop_in_fault", case_stop_in_fault},
+    {"no_fault", case_no_fault},
+};
+
+static int run_case(const struct conformance_target *target, int (*run)(struct world *),
+		    const char **reason)
+{
+	struct world w = {.target = target, .dev = target->create(target->arg)};
+	int result;
+
+	CHECK(w.dev != NULL);
+	w.ops = w.dev->ops;
+	CHECK(w.ops->version == GPUSVM_DEVICE_VERSION && (w.dev->caps.leaf_orders & 1));
+	w.dev->listener = (struct gpusvm_device_listener){on_fault, &w};
+	w.memory = aligned_alloc(2 * MB, WINDOW);
+	memset(w.memory, 0, WINDOW);
+	host_mutex_init(&w.lock, RANK_DRIVER_VM);
+	CHECK(w.ops->vm_create(w.dev, &w, &w.vm) == 0);
+	CHECK(w.ops->queue_create(w.vm, &w.queue) == 0);
+	result = run(&w);
+	if (result == FAILED)
+		return FAILED; /* what may still be at work is left alone */
+	w.ops->queue_destroy(w.queue);
+	w.ops->vm_destroy(w.vm);
+	w.ops->destroy(w.dev);
+	host_mutex_destroy(&w.lock);
+	free(w.memory);
+	*reason = w.reason;
+	return result;
+}
+
+unsigned conformance_run(const struct conformance_target *target)
+{
+	unsigned failed = 0;
+	size_t i;
+
+	for (i = 0; i < host_array_size(cases); i++) {
+		const char *reason = NULL;
+		int result = run_case(target, cases[i].run, &reason);
+
+		printf("# %s: %s: %s%s%s\n", target->name, cases[i].name,
+		       result == PASSED	   ? "passed"
+		       : result == SKIPPED ? "skipped"
+					   : "FAILED",
+		       reason ? ": " : "", reason ? reason : "");
+		failed += result == FAILED;
+	}
+	return failed;
+}

@@ -166,7 +166,7 @@ static bool take_whole(struct mm *mm, struct mm_migrate *m, struct transaction *
 		return false;
 	switch (entry_kind(b->uniform)) {
 	case ENTRY_SYSTEM:
-		if (b->uniform || !t->slot || !all_eligible(t))
+		if (b->uniform || !t->slot || !t->huge || !all_eligible(t))
 			return false;
 		b->uniform = entry(ENTRY_OUT, slot_page(t->slot, 0));
 		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)

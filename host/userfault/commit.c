@@ -10,7 +10,8 @@
 
 #include <sys/mman.h>
 
-#define COPY_MAX 16u /* pages in one section's COPY */
+#define COPY_MAX 16u  /* pages in one section's COPY */
+#define MOVE_LEAST 16u /* pages for which a MOVE is faster */
 
 /* ---- Out: system memory to device frames ----------------------------------- */
 
@@ -48,6 +49,28 @@ static bool commit_whole_out(struct mm *mm, struct transaction *t, struct mm_pag
 	}
 	section_leave(mm, b);
 	return same;
+}
+
+/* All pages that stand where they were taken, in one section. */
+static void commit_in_place_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	struct block *b = t->block;
+
+	section_enter(mm, b);
+	if (t->first == 0 && t->npages == HOST_HUGE_PAGES)
+		b->small_backed = t->slot->small;
+	for (unsigned i = 0; b->pages && i < t->npages; i++) {
+		rmap_t here = rmap(b, t->first + i);
+		struct mm_page *page = mm_mpfn_page(m->dst[i]);
+
+		if (!bit(t->taken, i) || !m->dst[i] || t->slot->rmaps[t->at + i] != here)
+			continue;
+		b->pages[t->first + i] = entry(ENTRY_DEVICE, frame_id(page));
+		host_write_once(&page->rmap, here);
+		t->slot->rmaps[t->at + i] = RMAP_NONE;
+		bit_clear(t->taken, i);
+	}
+	section_leave(mm, b);
 }
 
 /* The pages behind a copy-out without MOVE are worthless now. */
@@ -96,6 +119,7 @@ static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *
 			m->src[0] &= ~MM_MPFN_MIGRATE;
 		return;
 	}
+	commit_in_place_out(mm, m, t);
 	for (unsigned i = 0; i < t->npages; i++) {
 		if (!bit(t->taken, i) || !m->dst[i])
 			continue;
@@ -153,7 +177,7 @@ static const char *in_bytes(const struct mm *mm, const struct transaction *t, un
 {
 	if (t->bounce)
 		return t->bounce + (u64)i * HOST_PAGE_SIZE;
-	return (const char *)slot_address(mm, t->slot) + (u64)i * HOST_PAGE_SIZE;
+	return (const char *)slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
 }
 
 int mm_migrate_alloc_system(struct mm_migrate *m)
@@ -166,7 +190,9 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 	if (t->npages <= SMALL_WINDOW && !t->compound)
 		t->bounce = bounce_take(mm);
 	else if (!t->slot)
-		t->slot = staging_take_full(mm, t->block && t->block->small_backed);
+		t->slot = staging_take_ready(mm, t->npages,
+					     !t->compound || (t->block && t->block->small_backed),
+					     &t->at);
 	if (!t->bounce && (!t->slot || t->out))
 		return -ENOMEM;
 	for (unsigned i = 0; i < t->npages; i++)
@@ -251,68 +277,98 @@ static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 	return false;
 }
 
-/* Pages from i on that stand side by side in b, in state IN. Section of b. */
-static unsigned in_run(struct mm *mm, const struct block *b, unsigned at,
-		       const struct transaction *t, unsigned i, u32 id, bool counting)
+/* A run of pages on the way home: entries from i on, whose frames are those
+ * from id on (of a compound one that was split), or as collected. */
+struct home_run {
+	struct transaction *t;
+	unsigned i;
+	u32 id;
+	bool counting;
+};
+
+static u32 run_frame(const struct home_run *run, unsigned k)
 {
+	return run->counting ? run->id + k : run->t->frames[run->i + k] - 1;
+}
+
+/* How many of them stand side by side in b from page `at` on. Section of b. */
+static unsigned run_in_place(struct mm *mm, const struct block *b, unsigned at,
+			     const struct home_run *run, unsigned max)
+{
+	const struct transaction *t = run->t;
 	unsigned n = 1;
 
-	while (n < COPY_MAX && at + n < HOST_HUGE_PAGES && i + n < t->npages) {
-		u32 next = counting ? id + n : t->frames[i + n] - 1;
-
-		if (!counting && !t->frames[i + n])
+	while (n < max && at + n < HOST_HUGE_PAGES && run->i + n < t->npages) {
+		if (!run->counting && !t->frames[run->i + n])
 			break;
-		if (b->pages[at + n] != entry(ENTRY_IN, next) ||
-		    frame_page(mm, next, false)->rmap != rmap(b, at + n))
+		if (b->pages[at + n] != entry(ENTRY_IN, run_frame(run, n)) ||
+		    frame_page(mm, run_frame(run, n), false)->rmap != rmap(b, at + n))
 			break;
 		n++;
 	}
 	return n;
 }
 
-/* Copies one run home. n: how many pages were dealt with; true: they are home. */
-static bool commit_run_in(struct mm *mm, struct transaction *t, unsigned i, u32 id, bool counting,
-			  unsigned *n)
+/* Fills n pages of b from `at` on: with the slot's own pages where they are
+ * enough to be worth it, else by copying. Pages done; the error in *r. */
+static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const struct home_run *run,
+			  unsigned n, int *r)
 {
+	struct transaction *t = run->t;
+	u64 to = b->address + (u64)at * HOST_PAGE_SIZE, done = 0;
+	const char *from = in_bytes(mm, t, run->i);
+
+	if (!t->bounce && !t->by_copy && n >= MOVE_LEAST) {
+		*r = uffd_move(mm, to, (u64)from, (u64)n * HOST_PAGE_SIZE, &done);
+		for (unsigned k = 0; k < done >> HOST_PAGE_SHIFT; k++)
+			bit_clear(t->slot->present, t->at + run->i + k);
+		if (done || *r == -EAGAIN)
+			return (unsigned)(done >> HOST_PAGE_SHIFT);
+	}
+	/* One section's copy is 64K at most. Read-only memory takes copies only. */
+	*r = uffd_copy(mm, to, from, (u64)host_min(n, COPY_MAX) * HOST_PAGE_SIZE, &done);
+	return (unsigned)(done >> HOST_PAGE_SHIFT);
+}
+
+/* Brings one run home. n: how many pages were dealt with; true: they are home. */
+static bool commit_run_in(struct mm *mm, const struct home_run *run, unsigned *n)
+{
+	struct transaction *t = run->t;
+	u32 id = run_frame(run, 0);
 	struct mm_page *page = frame_page(mm, id, false);
 	unsigned at, tries = 0;
 	struct block *b;
-	u64 done;
 	int r;
 
 	*n = 1;
 	while ((b = section_enter_rmap(mm, &page->rmap, &at))) {
-		unsigned run, k;
-		bool gone;
+		unsigned done;
 
 		block_expand(mm, b, &t->spare);
 		if (b->pages[at] != entry(ENTRY_IN, id)) {
 			section_leave(mm, b);
 			return false;
 		}
-		run = in_run(mm, b, at, t, i, id, counting);
-		r = uffd_copy(mm, b->address + (u64)at * HOST_PAGE_SIZE, in_bytes(mm, t, i),
-			      (u64)run * HOST_PAGE_SIZE, &done);
-		gone = r == -EEXIST; /* there already: moved in before, or by a partial MOVE */
-		k = gone ? 1 : (unsigned)(done >> HOST_PAGE_SHIFT);
-		for (unsigned j = 0; j < k; j++) {
-			struct mm_page *p = frame_page(
-				mm, counting ? id + j : t->frames[i + j] - 1, false);
-
-			b->pages[at + j] = entry(ENTRY_SYSTEM, 0);
-			host_write_once(&p->rmap, RMAP_NONE);
+		done = fill_home(mm, b, at, run,
+				 run_in_place(mm, b, at, run, t->bounce ? COPY_MAX : HOST_HUGE_PAGES),
+				 &r);
+		if (!done && r == -EEXIST) {
+			/* There already, by the part of a MOVE that was done. */
+			(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE, HOST_PAGE_SIZE);
+			done = 1;
 		}
-		if (k) {
-			if (gone)
-				(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE,
-						HOST_PAGE_SIZE);
+		for (unsigned k = 0; k < done; k++) {
+			b->pages[at + k] = entry(ENTRY_SYSTEM, 0);
+			host_write_once(&frame_page(mm, run_frame(run, k), false)->rmap, RMAP_NONE);
+		}
+		if (done)
 			block_collapse(b);
-			section_leave(mm, b);
+		section_leave(mm, b);
+		if (done) {
 			host_wake_all(block_waitq(mm, b));
-			*n = k;
+			*n = done;
 			return true;
 		}
-		section_leave(mm, b);
 		if (++tries > 200)
 			return false;
 		if (r == -EAGAIN)
@@ -339,8 +395,11 @@ static bool commit_split_in(struct mm *mm, struct mm_migrate *m, struct transact
 		block_expand(mm, b, &t->spare);
 		section_leave(mm, b);
 	}
-	for (unsigned k = 0, n; k < HOST_HUGE_PAGES; k += n)
-		all &= commit_run_in(mm, t, i + k, id + k, true, &n);
+	for (unsigned k = 0, n; k < HOST_HUGE_PAGES; k += n) {
+		struct home_run run = { .t = t, .i = i + k, .id = id + k, .counting = true };
+
+		all &= commit_run_in(mm, &run, &n);
+	}
 	return all;
 }
 
@@ -392,7 +451,7 @@ static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t
 				m->src[i] &= ~MM_MPFN_MIGRATE;
 			continue;
 		}
-		home = commit_run_in(mm, t, i, t->frames[i] - 1, false, &n);
+		home = commit_run_in(mm, &(struct home_run){ .t = t, .i = i }, &n);
 		for (unsigned k = 0; k < n && !home; k++)
 			m->src[i + k] &= ~MM_MPFN_MIGRATE;
 	}

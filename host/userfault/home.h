@@ -126,7 +126,8 @@ struct slot {
 	struct slot *next;
 	u32 number;
 	bool small;
-	unsigned used; /* places given out, from 0 on */
+	unsigned used;	/* places given out for pages on their way out, from 0 on */
+	unsigned ready; /* populated pages, from 0 on, that wait for the way home */
 	u64 present[HOST_HUGE_PAGES / 64]; /* populated pages */
 	rmap_t rmaps[HOST_HUGE_PAGES];	   /* of pages in state OUT */
 };
@@ -146,6 +147,7 @@ struct staging {
 	struct slot *open;    /* used in part, by transactions of less than 2M */
 	struct slot *spent;   /* used up, not all populated: to be emptied */
 	struct slot *full_huge, *full_small; /* all populated: for the way back */
+	struct slot *ready; /* small, populated in part: the same */
 	u32 n_full;
 	u64 last_use;
 	struct slot *fill; /* slots of fill_base, free ones */
@@ -303,8 +305,9 @@ int staging_init(struct mm *mm);
 void staging_fini(struct mm *mm);
 /* A slot with n empty places from *at on; NULL: none. huge: for a huge page. */
 struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at);
-/* A slot with all pages populated: from the pool, or made anew. NULL: none. */
-struct slot *staging_take_full(struct mm *mm, bool small);
+/* A slot with n populated pages from *at on: from the pool, or made anew. All 512
+ * of a slot with small false may be one huge page. NULL: none. */
+struct slot *staging_take_ready(struct mm *mm, unsigned n, bool small, unsigned *at);
 void staging_put(struct mm *mm, struct slot *slot);
 u64 slot_address(const struct mm *mm, const struct slot *slot);
 /* Page aligned, BOUNCE_SIZE bytes. NULL: no memory. */
@@ -372,9 +375,9 @@ struct transaction {
 	struct block *block; /* NULL: by frames */
 	unsigned npages, first;
 	/* Pages on their way out lie here at `at` + i; for the way home it gives
-	 * populated pages, at i. */
+	 * populated pages there. */
 	struct slot *slot;
-	unsigned at;
+	unsigned at; /* place in the slot of entry 0 */
 	char *bounce;	/* for a few pages home, instead of a slot */
 	entry_t *spare; /* for block_expand */
 	bool out, in;	/* pages of the kind were collected */

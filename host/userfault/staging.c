@@ -68,7 +68,7 @@ static void slot_drop_pages(struct mm *mm, struct slot *s)
 	(void)mm->sys->madvise(slot_address(mm, s), HOST_HUGE_SIZE, MADV_DONTNEED);
 	host_memset(s->present, 0, sizeof(s->present));
 	s->small = false;
-	s->used = 0;
+	s->used = s->ready = 0;
 }
 
 static void full_count(struct mm *mm, int change)
@@ -91,7 +91,7 @@ static void trim(struct host_work *work)
 		host_mutex_lock(&st->lock);
 		s = pop(&st->spent);
 		if (!s && idle)
-			s = pop(&st->open);
+			s = pop(st->open ? &st->open : &st->ready);
 		if (!s && st->n_full > keep) {
 			s = pop(st->full_small ? &st->full_small : &st->full_huge);
 			full_count(mm, -1);
@@ -192,11 +192,14 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 		s = pop(&st->open);
 	if (!s)
 		s = pop(&st->empty);
-	if (!s && (st->spent || st->open || st->full_small || st->full_huge)) {
+	if (!s && (st->spent || st->open || st->ready || st->full_small ||
+		   st->full_huge)) {
 		/* Every slot waits for the trimmer, or a way back that nobody takes. */
-		s = pop(st->spent ? &st->spent : st->open ? &st->open :
-			st->full_small		    ? &st->full_small :
-						      &st->full_huge);
+		s = pop(st->spent	 ? &st->spent :
+			st->open	 ? &st->open :
+			st->ready	 ? &st->ready :
+			st->full_small ? &st->full_small :
+					 &st->full_huge);
 		if (bits_count(s) == HOST_HUGE_PAGES)
 			full_count(mm, -1);
 		drop = true;
@@ -228,23 +231,35 @@ static struct slot *fill_make(struct mm *mm)
 	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
 		host_write_once((u8 *)(base + i * HOST_PAGE_SIZE), 0);
 	host_memset(s->present, 0xff, sizeof(s->present));
+	s->ready = HOST_HUGE_PAGES;
 	return s;
 }
 
-struct slot *staging_take_full(struct mm *mm, bool small)
+struct slot *staging_take_ready(struct mm *mm, unsigned n, bool small, unsigned *at)
 {
 	struct staging *st = &mm->staging;
-	struct slot *s;
+	struct slot *s = NULL;
 
 	host_mutex_lock(&st->lock);
-	s = pop(small ? &st->full_small : &st->full_huge);
-	if (!s)
-		s = pop(small ? &st->full_huge : &st->full_small);
-	if (s)
+	if (n < HOST_HUGE_PAGES && st->ready && st->ready->ready >= n)
+		s = pop(&st->ready);
+	if (!s && (st->full_small || st->full_huge)) {
+		s = pop((small && st->full_small) || !st->full_huge ? &st->full_small :
+								      &st->full_huge);
+		s->ready = HOST_HUGE_PAGES;
 		full_count(mm, -1);
+	}
 	host_write_once(&st->last_use, host_now());
 	host_mutex_unlock(&st->lock);
-	return s ? s : fill_make(mm);
+	if (!s)
+		s = fill_make(mm);
+	if (!s)
+		return NULL;
+	/* Part of a huge page takes it apart. */
+	s->small |= n < HOST_HUGE_PAGES;
+	s->ready -= n;
+	*at = s->ready;
+	return s;
 }
 
 void staging_put(struct mm *mm, struct slot *s)
@@ -256,18 +271,21 @@ void staging_put(struct mm *mm, struct slot *s)
 	host_mutex_lock(&st->lock);
 	if (is_fill(s)) {
 		push(&st->fill, s);
+	} else if (s->ready) {
+		push(&st->ready, s);
 	} else if (n == HOST_HUGE_PAGES) {
+		s->ready = 0;
 		push(s->small ? &st->full_small : &st->full_huge, s);
 		full_count(mm, 1);
 	} else if (!n) {
-		s->used = 0;
+		s->used = s->ready = 0;
 		push(&st->empty, s);
 	} else if (s->used < HOST_HUGE_PAGES - SMALL_WINDOW) {
 		push(&st->open, s);
 	} else {
 		push(&st->spent, s);
 	}
-	work = st->n_full || st->open || st->spent;
+	work = st->n_full || st->open || st->spent || st->ready;
 	host_mutex_unlock(&st->lock);
 	if (work)
 		host_work_queue_after(&st->trim, HOST_SEC / 10);

@@ -57,9 +57,7 @@ static void registered_add(struct block *b, u64 start, u64 end)
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
 {
 	u64 mode = UFFDIO_REGISTER_MODE_MISSING;
-	u64 first = host_max(v->start, b->address);
-	u64 last = host_min(v->end, b->address + HOST_HUGE_SIZE);
-	u64 events;
+	u64 first, last, events;
 	int r;
 
 	if (host_arena_contains((void *)v->start))
@@ -72,6 +70,8 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 	}
 	if (start >= b->registered_start && end <= b->registered_end)
 		return 0;
+	first = host_max(v->start, b->address);
+	last = host_min(v->end, b->address + HOST_HUGE_SIZE);
 	if (!mm->info.move)
 		mode |= UFFDIO_REGISTER_MODE_WP;
 	/* Events of what was here before must have been read, so that none of them

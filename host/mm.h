@@ -271,6 +271,9 @@ enum { /* the same numbers as GPUSVM_PAGE_* of <gpusvm/gpusvm.h> */
 	MM_STATE_WRITABLE = 16u,
 };
 void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret);
+/* The same for device frames alone, which costs little: the frame at each page
+ * (of a compound one its head at each), or NULL. */
+void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret);
 
 /* ---- Device addresses ---------------------------------------------------
  * A dma address is what a device puts on the bus for system memory.

@@ -86,6 +86,8 @@ static int look_up_vma(struct insertion *in)
 
 	if (err)
 		return err;
+	if (!(in->vma.flags & MM_VMA_READ))
+		return -EFAULT; /* no access at all: for writing neither */
 	return in->ctx->read_only || in->vma.flags & MM_VMA_WRITE ? 0 : -EPERM;
 }
 

@@ -143,7 +143,8 @@ struct gpusvm_device_ops {
 	void (*resume)(struct gpusvm_device *device);
 
 	/* Memory: 1 << order frames, aligned to their size; the first frame's
-	 * number. -ENOSPC. Any aligned part of an allocation may be freed by itself.
+	 * number. -ENOSPC. Any aligned part of an allocation may be freed by itself,
+	 * and neighbours that were allocated apart may be freed as one.
 	 * Context: takes RANK_DEVICE_MEMORY; free does not allocate. Contents are
 	 * not cleared. */
 	int (*memory_alloc)(struct gpusvm_device *device, unsigned order, u64 *ret);
@@ -210,6 +211,8 @@ struct gpusvm_device_ops {
 			     const void **src_ret);
 	/* Ends the open access, if any. */
 	void (*lane_end)(struct gpusvm_lane *lane);
+	/* Ends the job as a fatal access would. Does not return. */
+	void (*lane_fail)(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access, int error);
 
 	void (*stats)(struct gpusvm_device *device, struct gpusvm_device_stats *ret);
 };

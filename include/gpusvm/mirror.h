@@ -192,7 +192,7 @@ static inline u64 gpusvm_range_end(const struct gpusvm_range *range)
  * the range went into the tree: any change since was heard. One that was there
  * may be marked unmapped: remove it and ask again.
  *   -EINVAL  outside the window, or no chunk fits
- *   -EFAULT  mm gone          -ENOENT  nothing is mapped there
+ *   -EFAULT  mm gone, or not readable         -ENOENT  nothing is mapped there
  *   -EPERM   not writable, and !ctx->read_only (told before an existing range is)
  *   -EBUSY   the address space changed all along ctx->budget
  *   -ENOMEM

@@ -51,9 +51,9 @@ struct gpusvm_pagemap_ops {
 			   u64 timeslice, struct gpusvm_migrate_result *result);
 	/* Which pages around a CPU fault go home with it: page index `fault` of a
 	 * window of n pages (those of one aligned 2M that share a devmem) gives
-	 * [*first, *last). NULL: 64K around. Pure, or on atomics of the devmem:
+	 * [*first, *last). address: of the fault, for this call only. NULL: 64K around. Pure, or on atomics of the devmem:
 	 * called on the CPU fault path (law 5). */
-	void (*fault_window)(struct gpusvm_devmem *devmem, unsigned fault, unsigned n,
+	void (*fault_window)(struct gpusvm_devmem *devmem, u64 address, unsigned fault, unsigned n,
 			     unsigned *first, unsigned *last);
 	/* n pages went to (or, to_device, came from) system memory. For statistics
 	 * and events; on the CPU fault path: no locks but RANK_LEAF. May be NULL.
@@ -75,6 +75,9 @@ struct gpusvm_pagemap {
 	struct host_ref ref;
 	struct mm_region *region;
 	u32 revoked; /* no new population; atomic */
+	/* The device whose memory it is, as other pagemaps' device_map knows it: pages
+	 * of theirs are then copied over directly. Set after init; NULL: they stay. */
+	void *dev;
 };
 
 /* First reference to the caller. npages: frames, multiple of 512. -ENOMEM. */
@@ -116,6 +119,8 @@ struct gpusvm_devmem {
 	struct host_ref ref;
 	u32 npages;
 	u32 resident;		/* frames in use; atomic */
+	u32 unplaced;		/* frames that no migration has disposed of yet: all or 0 */
+	u32 compound;		/* one 2M frame backs it all; atomic */
 	u64 timeslice_end;	/* host_now() before which a CPU fault waits; atomic */
 	struct gpusvm_fence *after; /* copies into it begin when this is signalled, or NULL */
 	u32 window;		/* for fault_window: state of the fault-around; atomic */
@@ -153,5 +158,14 @@ int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
  *   -ENOMEM no system memory      -EFAULT mm gone, or the copy failed
  * May sleep; no lock of rank RANK_DEVMEM or above. */
 int gpusvm_devmem_evict(struct gpusvm_devmem *devmem);
+
+/* Brings what of [start, end), at most 2M and not over a 2M boundary, is on any
+ * device but that of `except` (NULL: none) to system memory, by address: on
+ * request, so that no timeslice is waited for. One attempt; result counts every
+ * page, those in system memory as already.
+ *   0, -EINVAL, -EFAULT mm gone or a copy failed, -ENOMEM
+ * May sleep; no lock of rank RANK_NOTIFIER_LIST or above. */
+int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end, struct gpusvm_pagemap *except,
+			  struct gpusvm_migrate_result *result);
 
 #endif

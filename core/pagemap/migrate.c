@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * migrate.c: migration to a device.
+ *
+ * One mm_migrate transaction. Frames are made pages and filled while the
+ * sources are frozen; a failed copy gives every frame back and commits nothing,
+ * so that all pages are as they were (law 9).
+ *
+ * Locking: none held; the transaction excludes others from the pages. Against a
+ * revocation: a migration counts its frames in devmem->resident, then looks at
+ * revoked; a revocation sets revoked, then evicts, which waits for resident.
+ * Both are sequentially consistent, so one of the two sees the other.
+ */
+#include "core/pagemap/internal.h"
+
+struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, unsigned npages,
+						  struct gpusvm_fence *after, bool peers)
+{
+	u64 arrays = (u64)npages * sizeof(mm_mpfn_t);
+	u64 list = PAGEMAP_COPIES * sizeof(struct gpusvm_copy);
+	struct pagemap_migration *w;
+	u8 *more;
+
+	w = host_alloc_zeroed(sizeof(*w) + list + (peers ? 3 : 2) * arrays);
+	if (!w)
+		return NULL;
+	more = (u8 *)(w + 1);
+	pagemap_copies_init(&w->copies, devmem, after, (struct gpusvm_copy *)(void *)more,
+			    PAGEMAP_COPIES);
+	more += list;
+	w->m.src = (mm_mpfn_t *)(void *)more;
+	w->m.dst = (mm_mpfn_t *)(void *)(more + arrays);
+	if (peers)
+		w->peers = (struct gpusvm_addr *)(void *)(more + 2 * arrays);
+	return w;
+}
+
+/* ---- Sources --------------------------------------------------------------- */
+
+static bool select_peer(void *pagemap, struct mm_page *page)
+{
+	return gpusvm_page_pagemap(page) != pagemap;
+}
+
+/* Where our device finds entry i. NONE with *zero: nowhere, it is to be cleared;
+ * NONE without: it cannot be reached. */
+static struct gpusvm_addr source_addr(struct pagemap_migration *w, unsigned i, bool *zero)
+{
+	const struct gpusvm_addr none = { 0 };
+	mm_mpfn_t src = w->m.src[i];
+	struct gpusvm_pagemap *peer;
+	struct mm_page *page;
+	unsigned order;
+
+	*zero = src & MM_MPFN_ZERO;
+	if (*zero)
+		return none;
+	if (src & MM_MPFN_SYSTEM)
+		return pagemap_dma_addr(mm_migrate_dma(&w->m, i, &order), false);
+	page = mm_mpfn_page(src);
+	peer = gpusvm_page_pagemap(page);
+	w->peers[i] = peer->ops->device_map(peer, w->copies.devmem->pagemap->dev, page,
+					    src & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0, false);
+	return w->peers[i];
+}
+
+static void unmap_peers(struct pagemap_migration *w)
+{
+	for (unsigned i = 0; w->peers && i < w->m.npages; i++) {
+		struct gpusvm_pagemap *peer;
+
+		if (gpusvm_addr_proto(w->peers[i]) == GPUSVM_PROTO_NONE)
+			continue;
+		peer = gpusvm_page_pagemap(mm_mpfn_page(w->m.src[i]));
+		if (peer->ops->device_unmap)
+			peer->ops->device_unmap(peer, w->copies.devmem->pagemap->dev, w->peers[i]);
+	}
+}
+
+/* ---- Destinations ---------------------------------------------------------- */
+
+/* Makes a page of the frame for entry i and has it filled. False: the source
+ * cannot be reached, so it stays. */
+static bool place(struct pagemap_migration *w, unsigned i)
+{
+	struct gpusvm_devmem *devmem = w->copies.devmem;
+	mm_mpfn_t compound = w->m.src[i] & MM_MPFN_COMPOUND;
+	unsigned n = pagemap_mpfn_pages(w->m.src[i]);
+	u64 frame = devmem->ops->frame(devmem, i);
+	struct gpusvm_addr src;
+	struct mm_page *page;
+	bool zero;
+
+	src = source_addr(w, i, &zero);
+	if (!zero && gpusvm_addr_proto(src) == GPUSVM_PROTO_NONE)
+		return false;
+	page = mm_page_init(devmem->pagemap->region, frame, compound ? HOST_HUGE_ORDER : 0, devmem);
+	w->m.dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound;
+	w->units++;
+	w->frames += n;
+	pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src, n * HOST_PAGE_SIZE);
+	return true;
+}
+
+/* Places everything that was collected, gives the other frames back, and counts
+ * those that are in use from now on. */
+static void place_all(struct pagemap_migration *w)
+{
+	struct gpusvm_devmem *devmem = w->copies.devmem;
+	unsigned i = 0, unused = 0; /* [unused, i): frames that are not needed */
+
+	if (w->m.collected)
+		while (i < w->m.npages) {
+			bool take = w->m.src[i] & MM_MPFN_MIGRATE;
+			unsigned n = take ? pagemap_mpfn_pages(w->m.src[i]) : 1;
+
+			if (take && place(w, i)) {
+				pagemap_free_frames(devmem, unused, i);
+				unused = i + n;
+			}
+			i += n;
+		}
+	pagemap_free_frames(devmem, unused, w->m.npages);
+	host_add_relaxed(&devmem->ref.count, w->units);
+	host_add_return(&devmem->resident, w->frames);
+	host_write_once(&devmem->compound, w->frames != w->units);
+}
+
+/* Gives all placed frames back: each goes its way through the region's free. */
+static void abandon_all(struct pagemap_migration *w)
+{
+	for (unsigned i = 0; w->units && i < w->m.npages; i++) {
+		if (!w->m.dst[i])
+			continue;
+		w->units--;
+		mm_page_abandon(mm_mpfn_page(w->m.dst[i]));
+		w->m.dst[i] = 0;
+	}
+}
+
+/* Between begin and end. */
+static int transfer(struct pagemap_migration *w)
+{
+	struct gpusvm_devmem *devmem = w->copies.devmem;
+	int err;
+
+	place_all(w);
+	err = pagemap_copies_finish(&w->copies);
+	unmap_peers(w);
+	if (!err && host_load_seq(&devmem->pagemap->revoked))
+		err = -ENODEV;
+	if (err)
+		abandon_all(w);
+	else if (w->m.collected)
+		mm_migrate_commit(&w->m);
+	return err;
+}
+
+/* ---- Counting --------------------------------------------------------------- */
+
+/* What is at the pages [first, last), which did not move. Advice by now, but
+ * each is counted as one thing. */
+static void count_rest(struct gpusvm_devmem *devmem, u64 start, unsigned first, unsigned last,
+		       struct gpusvm_migrate_result *result)
+{
+	struct mm_page_state states[16];
+
+	while (first < last) {
+		unsigned n = host_min(last - first, (unsigned)host_array_size(states));
+		u64 at = start + first * HOST_PAGE_SIZE;
+
+		mm_page_states(devmem->mm, at, at + n * HOST_PAGE_SIZE, states);
+		for (unsigned k = 0; k < n; k++) {
+			struct mm_page *page = states[k].page;
+
+			if (page && gpusvm_page_pagemap(page) == devmem->pagemap)
+				result->already++;
+			else if (page || (states[k].flags & MM_STATE_MAPPED))
+				result->stayed++;
+			else
+				result->holes++;
+		}
+		first += n;
+	}
+}
+
+static void count(struct gpusvm_devmem *devmem, const struct mm_migrate *m,
+		  struct gpusvm_migrate_result *result)
+{
+	unsigned i = 0, rest = 0; /* [rest, i) did not move */
+
+	while (i < m->npages) {
+		unsigned n = 1;
+
+		if (m->src[i] & MM_MPFN_MIGRATE) {
+			n = pagemap_mpfn_pages(m->src[i]);
+			count_rest(devmem, m->start, rest, i, result);
+			result->moved += n;
+			rest = i + n;
+		}
+		i += n;
+	}
+	count_rest(devmem, m->start, rest, m->npages, result);
+	result->stayed_reason = m->stayed_reason;
+}
+
+/* ---- The migration ---------------------------------------------------------- */
+
+static int check(const struct gpusvm_devmem *devmem, u64 start, u64 end)
+{
+	if (host_load_acquire(&devmem->pagemap->revoked))
+		return -ENODEV;
+	if (!host_is_aligned(start | end, HOST_PAGE_SIZE) || end <= start ||
+	    (end - start) >> HOST_PAGE_SHIFT != devmem->npages ||
+	    host_align_down(start, HOST_HUGE_SIZE) != host_align_down(end - 1, HOST_HUGE_SIZE))
+		return -EINVAL;
+	return 0;
+}
+
+/* May 2M pages stay whole? The caller says that its frames allow it. */
+static bool compound_fits(struct gpusvm_devmem *devmem, const struct gpusvm_migrate_details *details)
+{
+	u64 frame;
+
+	if (!details->compound || devmem->npages != HOST_HUGE_PAGES)
+		return false;
+	frame = devmem->ops->frame(devmem, 0);
+	return host_is_aligned(frame, HOST_HUGE_PAGES) &&
+	       devmem->ops->frame(devmem, HOST_HUGE_PAGES - 1) == frame + HOST_HUGE_PAGES - 1;
+}
+
+static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
+			const struct gpusvm_migrate_details *details,
+			struct gpusvm_migrate_result *result)
+{
+	bool peers = devmem->pagemap->dev != NULL;
+	u64 started = host_now();
+	struct pagemap_migration *w;
+	int err;
+
+	w = pagemap_migration_alloc(devmem, devmem->npages, devmem->after, peers);
+	if (!w)
+		return -ENOMEM;
+	w->m.mm = devmem->mm;
+	w->m.start = start;
+	w->m.end = end;
+	w->m.npages = devmem->npages;
+	w->m.flags = MM_MIGRATE_SYSTEM | (peers ? MM_MIGRATE_DEVICE : 0) |
+		     (compound_fits(devmem, details) ? MM_MIGRATE_COMPOUND : 0);
+	w->m.migrator = devmem->pagemap;
+	w->m.select = select_peer;
+	w->m.select_arg = devmem->pagemap;
+	err = mm_migrate_begin(&w->m);
+	if (!err) {
+		devmem->unplaced = 0;
+		err = transfer(w);
+		/* Before the CPU goes on, or its first fault would not wait. */
+		if (!err && details->timeslice)
+			host_write_once(&devmem->timeslice_end, host_now() + details->timeslice);
+		mm_migrate_end(&w->m);
+	}
+	if (!err)
+		count(devmem, &w->m, result);
+	host_free(w);
+	if (!err && result->moved && devmem->pagemap->ops->migrated)
+		devmem->pagemap->ops->migrated(devmem, devmem->mm, start, result->moved, true,
+					       GPUSVM_MIGRATE_REQUEST, started);
+	return err;
+}
+
+int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
+			  const struct gpusvm_migrate_details *details,
+			  struct gpusvm_migrate_result *result)
+{
+	struct mm *mm = devmem->mm;
+	int err = check(devmem, start, end);
+
+	*result = (struct gpusvm_migrate_result){ 0 };
+	if (!err && !mm_use(mm))
+		err = -EFAULT;
+	if (!err) {
+		err = migrate_used(devmem, start, end, details, result);
+		mm_unuse(mm);
+	}
+	if (devmem->unplaced) {
+		pagemap_free_frames(devmem, 0, devmem->npages);
+		devmem->unplaced = 0;
+	}
+	gpusvm_devmem_put(devmem);
+	return err;
+}

@@ -7,12 +7,15 @@
  *   range.c       the driver's range: a gpusvm_range and one pages object a device
  *   fault.c       fault service: workers, one fault from queue to replay
  *   bind.c        making a range reachable from a device: migrate, get, commit
+ *   bound.c       what applications bind; devices that cannot fault
  *   invalidate.c  the two passes of an invalidation
  *   garbage.c     ranges whose mapping is gone, taken down outside notifiers
  *   memory.c      device memory: buffer objects (devmem), LRU, eviction
+ *   populate.c    moving pages to a device; the pagemap's ops
  *   prefetch.c    explicit moves, residency
  *   queue.c       queues and jobs
  *   stats.c       counters and events
+ *   private.h     what these share, and which lock protects what
  *
  * Contexts: every call here runs on a thread of the library (never on one of
  * the application's: its stack may be what moves), with no lock held, and may

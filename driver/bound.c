@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * bound.c: what applications have bound to a device.
+ *
+ * For a device that faults, binding is mapping ahead. A device that cannot fault
+ * reaches what is bound and nothing else: page table entries are clipped to it,
+ * and what an invalidation took away is mapped again before the next work.
+ *
+ * Locking: driver->lock, over the tree of bound intervals and over all mapping
+ * for a device that cannot fault, so that entries and tree agree.
+ */
+#include "driver/private.h"
+
+/* ---- Page table entries ---------------------------------------------------- */
+
+/* Maps the part of one run [va, ...) that lies in [start, end), in aligned pieces. */
+static void commit_run(struct driver_device *dd, u64 va, struct gpusvm_addr run, u64 start, u64 end,
+		       bool write)
+{
+	u64 base = gpusvm_addr_address(run), stop = va + (HOST_PAGE_SIZE << gpusvm_addr_order(run));
+	u64 at = host_max(va, start);
+
+	stop = host_min(stop, end);
+	while (at < stop) {
+		unsigned order = 0;
+		struct gpusvm_addr piece;
+
+		while (order < gpusvm_addr_order(run) &&
+		       host_is_aligned(at | (base + (at - va)), HOST_PAGE_SIZE << (order + 1)) &&
+		       at + (HOST_PAGE_SIZE << (order + 1)) <= stop)
+			order++;
+		piece = gpusvm_addr_encode(base + (at - va), gpusvm_addr_proto(run), order,
+					   write && gpusvm_addr_write(run));
+		dd->ops->vm_map(dd->vm, at, &piece, 1);
+		at += HOST_PAGE_SIZE << order;
+	}
+}
+
+void driver_bound_commit(struct driver_device *dd, struct driver_range *range,
+			 struct driver_pages *dp)
+{
+	u64 start = gpusvm_range_start(&range->base), end = gpusvm_range_end(&range->base);
+	struct gpusvm_interval *iv;
+
+	for (iv = gpusvm_interval_find(&dd->bound, start, end); iv && iv->start < end;
+	     iv = gpusvm_interval_next(&dd->bound, iv)) {
+		struct driver_bound *bound =
+			host_container_of(iv, struct driver_bound, interval);
+		u64 va = start;
+		u32 i;
+
+		for (i = 0; i < dp->pages.n_addrs; i++) {
+			commit_run(dd, va, dp->pages.addrs[i], iv->start, iv->end,
+				   !bound->read_only);
+			va += HOST_PAGE_SIZE << gpusvm_addr_order(dp->pages.addrs[i]);
+		}
+	}
+}
+
+/* ---- The tree --------------------------------------------------------------- */
+
+/* Puts an interval in. Context: driver->lock; nothing there overlaps. */
+static int bound_insert(struct driver_device *dd, u64 start, u64 end, bool read_only)
+{
+	struct driver_bound *bound = host_alloc(sizeof(*bound));
+
+	if (!bound || gpusvm_interval_prepare(&dd->bound)) {
+		host_free(bound);
+		return -ENOMEM;
+	}
+	*bound = (struct driver_bound){ .interval = { start, end }, .read_only = read_only };
+	gpusvm_interval_insert(&dd->bound, &bound->interval);
+	return 0;
+}
+
+/* Takes [start, end) out; what reaches over stays. *any: something was there.
+ * -ENOMEM: what reached over may have gone, too. Context: driver->lock. */
+static int bound_cut(struct driver_device *dd, u64 start, u64 end, bool *any)
+{
+	struct gpusvm_interval *iv;
+	int err = 0;
+
+	while ((iv = gpusvm_interval_find(&dd->bound, start, end))) {
+		struct driver_bound *bound = host_container_of(iv, struct driver_bound, interval);
+		struct driver_bound old = *bound;
+
+		*any = true;
+		gpusvm_interval_remove(&dd->bound, iv);
+		host_free(bound);
+		if (old.interval.start < start &&
+		    bound_insert(dd, old.interval.start, start, old.read_only))
+			err = -ENOMEM;
+		if (old.interval.end > end &&
+		    bound_insert(dd, end, old.interval.end, old.read_only))
+			err = -ENOMEM;
+	}
+	return err;
+}
+
+/* Maps all that is bound. Context: driver->lock. */
+static void rebind_locked(struct driver_device *dd)
+{
+	struct gpusvm_interval *iv;
+	int err;
+
+	if (!host_xchg(&dd->rebind, 0))
+		return;
+	for (iv = gpusvm_interval_find(&dd->bound, 0, ~(u64)0); iv;
+	     iv = gpusvm_interval_next(&dd->bound, iv)) {
+		struct driver_want want = {
+			.write = !host_container_of(iv, struct driver_bound, interval)->read_only,
+			.cause = DRIVER_CAUSE_BIND,
+		};
+
+		/* What is not there any more stays unmapped: the device's access to
+		 * it fails. */
+		err = driver_map(dd, iv->start, iv->end, &want);
+		if (err == -EBUSY || err == -ENOMEM)
+			host_store_seq(&dd->rebind, 1);
+	}
+}
+
+void driver_rebind(struct driver_device *dd)
+{
+	if (!driver_no_fault(dd) || !host_load_acquire(&dd->rebind))
+		return;
+	host_mutex_lock(&dd->driver->lock);
+	rebind_locked(dd);
+	host_mutex_unlock(&dd->driver->lock);
+}
+
+/* What is told without touching anything. */
+static int bind_check(struct mm *mm, u64 start, u64 end, bool read_only)
+{
+	while (start < end) {
+		struct mm_vma vma;
+		int err = mm_vma_find(mm, start, end, &vma);
+
+		if (err == -ENOENT || (!err && vma.start > start))
+			return -EFAULT; /* a hole */
+		if (err)
+			return err;
+		if (!(vma.flags & (read_only ? MM_VMA_READ : MM_VMA_WRITE)))
+			return vma.flags & MM_VMA_READ ? -EPERM : -EFAULT;
+		start = vma.end;
+	}
+	return 0;
+}
+
+int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bool read_only)
+{
+	struct driver_device *dd = queue->device;
+	struct gpusvm_driver *driver = dd->driver;
+	struct driver_want want = {
+		.write = !read_only,
+		.migrate = !driver_no_fault(dd),
+		.cause = DRIVER_CAUSE_BIND,
+	};
+	bool any = false;
+	int err;
+
+	start = host_align_down(start, HOST_PAGE_SIZE);
+	end = host_align_up(end, HOST_PAGE_SIZE);
+	if (start >= end)
+		return -EINVAL;
+	if (driver_removed(dd))
+		return -ENODEV;
+	driver_garbage_collect(driver);
+	err = mm_sync(driver->mm, start, end);
+	if (!err)
+		err = bind_check(driver->mm, start, end, read_only);
+	if (err)
+		return err;
+
+	host_mutex_lock(&driver->lock);
+	err = bound_cut(dd, start, end, &any);
+	if (!err)
+		err = bound_insert(dd, start, end, read_only);
+	if (!err)
+		err = driver_map(dd, start, end, &want);
+	if (err) { /* it changed meanwhile, or no memory: none of it is bound */
+		bound_cut(dd, start, end, &any);
+		if (driver_no_fault(dd)) {
+			driver_device_drop(dd, start, end);
+			host_store_seq(&dd->rebind, 1);
+		}
+	}
+	host_mutex_unlock(&driver->lock);
+	return err;
+}
+
+int gpusvm_driver_unbind(struct gpusvm_driver_queue *queue, u64 start, u64 end)
+{
+	struct driver_device *dd = queue->device;
+	bool any = false;
+	int err;
+
+	start = host_align_down(start, HOST_PAGE_SIZE);
+	end = host_align_up(end, HOST_PAGE_SIZE);
+	if (start >= end)
+		return -EINVAL;
+	if (driver_removed(dd))
+		return -ENODEV;
+	host_mutex_lock(&dd->driver->lock);
+	err = bound_cut(dd, start, end, &any);
+	/* A device that can fault may go on; another must not. Neighbours in the
+	 * same ranges, which are still bound, come back. */
+	if (any && driver_no_fault(dd)) {
+		driver_device_drop(dd, start, end);
+		host_store_seq(&dd->rebind, 1);
+		rebind_locked(dd);
+	}
+	host_mutex_unlock(&dd->driver->lock);
+	return err ? err : any ? 0 : -ENOENT;
+}
+
+void driver_bound_free(struct driver_device *dd)
+{
+	struct gpusvm_interval *iv;
+
+	host_mutex_lock(&dd->driver->lock);
+	while ((iv = gpusvm_interval_find(&dd->bound, 0, ~(u64)0))) {
+		gpusvm_interval_remove(&dd->bound, iv);
+		host_free(host_container_of(iv, struct driver_bound, interval));
+	}
+	host_mutex_unlock(&dd->driver->lock);
+}

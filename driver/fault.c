@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * fault.c: fault service: one fault from the device's queue to its replay.
+ *
+ * In reading order from the bottom of the file up to the top: a lane faults and
+ * calls driver_fault() on its own thread (no thread hop), which takes the oldest
+ * entry of the queue, serves it and answers. Lanes that fault at the same time
+ * serve side by side; faults in one range meet at its lock, and the second finds
+ * its page mapped. Each call serves one entry, and each entry comes with a
+ * call, so that none is left. Calls beyond the device's lanes (a device with one
+ * interrupt thread, say) go to worker threads, which empty the queue.
+ *
+ * To serve is, see serve():
+ *	garbage    ranges whose mapping is gone are taken down first
+ *	mm_sync    what the process did to its mappings before is applied
+ *	stale?     another fault has mapped the page meanwhile: replay
+ *	range      found, or made as large as its surroundings allow
+ *	bind       migrate, get, commit (bind.c)
+ * An attempt that meets a change of the address space is repeated, a bounded
+ * number of times for each of three stages (law 6): whole ranges, then ranges of
+ * 64K, then one page, both mapped where they are; then the fault is fatal and
+ * tells its address. A fatal fault ends its own queue and nothing else.
+ *
+ * Locking: none held here; a lane that waits for its fault has no access open.
+ */
+#include "driver/private.h"
+
+struct serve_stage {
+	u64 max_chunk;
+	u64 budget; /* ns for retries, and for each gpusvm_pages_get */
+	u32 tries;
+	bool migrate;
+};
+
+static const struct serve_stage serve_stages[] = {
+	{ .max_chunk = HOST_HUGE_SIZE, .budget = 100 * HOST_MSEC, .tries = 8, .migrate = true },
+	{ .max_chunk = HOST_PAGE_SIZE << 4, .budget = 100 * HOST_MSEC, .tries = 8 },
+	{ .max_chunk = HOST_PAGE_SIZE, .budget = HOST_SEC, .tries = 64 },
+};
+
+static u64 range_size(const struct gpusvm_range *range)
+{
+	return gpusvm_range_end(range) - gpusvm_range_start(range);
+}
+
+/* One attempt. -EAGAIN: again; -E2BIG and -ENOMEM: with less; others are final. */
+static int serve_once(struct driver_device *dd, const struct gpusvm_device_fault *fault,
+		      const struct serve_stage *stage)
+{
+	struct gpusvm_mirror *mirror = &dd->driver->mirror;
+	bool write = fault->access != GPUSVM_ACCESS_READ;
+	struct gpusvm_ctx ctx = {
+		.read_only = !write,
+		.devmem_possible = true,
+		.max_chunk = stage->max_chunk,
+		.budget = stage->budget,
+	};
+	struct driver_want want = {
+		.write = write,
+		.migrate = stage->migrate,
+		.cause = DRIVER_CAUSE_DEVICE_FAULT,
+		.budget = stage->budget,
+	};
+	struct gpusvm_range *range;
+	int err;
+
+	err = gpusvm_range_find_or_insert(mirror, fault->address, mirror->start, mirror->end, &ctx,
+					  &range);
+	if (err == -ENOENT || err == -EINVAL)
+		return -EFAULT; /* nothing is mapped there */
+	if (err)
+		return err == -EBUSY ? -EAGAIN : err;
+	if ((host_read_once(&range->flags) & GPUSVM_RANGE_UNMAPPED) ||
+	    range_size(range) > stage->max_chunk) {
+		driver_range_retire(driver_range_of(range));
+		err = -EAGAIN;
+	} else {
+		err = driver_range_bind(dd, driver_range_of(range), &want);
+		/* The fault is in one page: what is wrong with another page of its
+		 * range is not its concern. */
+		if ((err == -EFAULT || err == -EPERM) && range_size(range) > HOST_PAGE_SIZE)
+			err = -E2BIG;
+	}
+	gpusvm_range_put(range);
+	return err;
+}
+
+static bool is_stale(struct driver_device *dd, const struct gpusvm_device_fault *fault)
+{
+	u64 page = host_align_down(fault->address, HOST_PAGE_SIZE);
+	struct gpusvm_addr addr;
+
+	return dd->ops->vm_query(dd->vm, page, &addr) &&
+	       (fault->access == GPUSVM_ACCESS_READ || gpusvm_addr_write(addr));
+}
+
+static void count_retries(struct driver_device *dd, u64 n)
+{
+	if (!n)
+		return;
+	driver_count(&dd->stats.retries, n);
+	driver_count_max(&dd->stats.retry_chain_max, n);
+}
+
+/* 0: the page is mapped as the fault wanted it, or was (*stale). */
+static int serve(struct driver_device *dd, const struct gpusvm_device_fault *fault, bool *stale)
+{
+	struct gpusvm_driver *driver = dd->driver;
+	u64 block = host_align_down(fault->address, HOST_HUGE_SIZE);
+	u64 attempts = 0;
+	unsigned i;
+	int err;
+
+	driver_garbage_collect(driver);
+	err = mm_sync(driver->mm, block, block + HOST_HUGE_SIZE);
+	if (err)
+		return err;
+	*stale = is_stale(dd, fault);
+	if (*stale)
+		return 0;
+	for (i = 0; i < host_array_size(serve_stages); i++) {
+		const struct serve_stage *stage = &serve_stages[i];
+		struct gpusvm_retry retry;
+
+		gpusvm_retry_init(&retry, stage->budget, stage->tries);
+		do {
+			attempts++;
+			err = serve_once(dd, fault, stage);
+		} while (err == -EAGAIN && gpusvm_retry_again(&retry));
+		if (err != -EAGAIN && err != -E2BIG && err != -ENOMEM)
+			break;
+	}
+	count_retries(dd, attempts - 1);
+	/* Out of tries: the access would never be answered, so it fails. */
+	return err == -EAGAIN ? -EBUSY : err;
+}
+
+static void account(struct driver_device *dd, const struct gpusvm_device_fault *fault, int err,
+		    bool stale)
+{
+	driver_count(stale ? &dd->stats.device_faults_stale : &dd->stats.device_faults, 1);
+	driver_count(err ? &dd->stats.device_faults_fatal : &dd->stats.device_faults_replayed, 1);
+	if (!stale)
+		driver_event(dd->driver, err ? DRIVER_EVENT_FATAL_FAULT : DRIVER_EVENT_DEVICE_FAULT,
+			     DRIVER_CAUSE_DEVICE_FAULT, dd->index, err, fault->time, fault->address,
+			     fault->length, -2, -2);
+}
+
+/* Serves the queue up to one fault that is not stale: one that is costs little,
+ * and a device may have raised it twice. False: the queue is empty. */
+static bool serve_oldest(struct driver_device *dd)
+{
+	struct gpusvm_device_fault fault;
+	bool stale;
+	int err;
+
+	do {
+		if (!dd->ops->fault_pop(dd->device, &fault))
+			return false;
+		stale = false;
+		err = serve(dd, &fault, &stale);
+		/* Before the answer: who waits for the work may look at the figures. */
+		account(dd, &fault, err, stale);
+		dd->ops->fault_done(dd->device, &fault, err);
+	} while (stale);
+	return true;
+}
+
+/* ---- Workers --------------------------------------------------------------
+ * They sleep until they are kicked. While there are queues they also look into
+ * every fault queue now and then: a notification that a device lost would leave a
+ * lane waiting for ever.
+ */
+
+#define WATCHDOG (100 * HOST_MSEC)
+
+/* Until there is something to do; the devices to look at. */
+static u64 worker_wait(struct gpusvm_driver *driver)
+{
+	u64 deadline;
+
+	/* With the first queue the watch begins. */
+	host_wait(&driver->kick, host_load_seq(&driver->kicked) ||
+					 host_load_seq(&driver->n_queues) ||
+					 host_load_seq(&driver->stopping));
+	deadline = host_now() + WATCHDOG;
+	if (host_wait_until(&driver->kick,
+			    host_load_seq(&driver->kicked) || host_load_seq(&driver->stopping),
+			    deadline))
+		return host_xchg(&driver->kicked, 0);
+	return ~(u64)0 >> (GPUSVM_DRIVER_DEVICES - gpusvm_driver_device_count(driver));
+}
+
+static void worker(void *arg)
+{
+	struct gpusvm_driver *driver = arg;
+	struct driver_device *dd;
+	u64 devices;
+
+	while (!host_load_seq(&driver->stopping))
+		for (devices = worker_wait(driver); devices; devices &= devices - 1) {
+			if (driver_device_get(driver, __builtin_ctzll(devices), &dd))
+				continue;
+			while (serve_oldest(dd))
+				;
+			driver_device_put(dd);
+		}
+}
+
+int driver_fault_init(struct gpusvm_driver *driver)
+{
+	unsigned n = driver->options.workers;
+	int err = 0;
+
+	host_waitq_init(&driver->kick);
+	driver->workers = host_alloc_zeroed(n * sizeof(*driver->workers));
+	if (!driver->workers)
+		err = -ENOMEM;
+	while (!err && driver->n_workers < n) {
+		err = host_thread_start(&driver->workers[driver->n_workers], "gpusvm-fault",
+					worker, driver);
+		if (!err)
+			driver->n_workers++;
+	}
+	if (err)
+		driver_fault_fini(driver);
+	return err;
+}
+
+void driver_fault_fini(struct gpusvm_driver *driver)
+{
+	unsigned i;
+
+	host_store_seq(&driver->stopping, 1);
+	host_wake_all(&driver->kick);
+	for (i = 0; i < driver->n_workers; i++)
+		host_thread_join(&driver->workers[i]);
+	host_free(driver->workers);
+	host_waitq_destroy(&driver->kick);
+}
+
+/* ---- Where it begins -------------------------------------------------------- */
+
+void driver_fault(void *arg, struct gpusvm_device *device)
+{
+	struct driver_device *dd = arg;
+	struct gpusvm_driver *driver = dd->driver;
+
+	if (host_add_return(&dd->servers, 1) <= device->caps.lanes) {
+		serve_oldest(dd);
+	} else {
+		host_fetch_or(&driver->kicked, (u64)1 << dd->index);
+		host_wake_all(&driver->kick);
+	}
+	host_add_return(&dd->servers, (u32)-1);
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * populate.c: moving pages to a device, and what its pagemap tells the core.
+ *
+ * An interval is cut at the bounds of its mappings and at 2M; each piece gets a
+ * buffer object of just its size. Where a part of a piece is on the device
+ * already (the CPU took some pages back), only what is missing moves.
+ *
+ * The pagemap ops are called from CPU faults and from under the notifier lock:
+ * they take no lock, and touch atomics only (law 5).
+ */
+#include "driver/bo.h"
+#include "policy/fault_around.h"
+
+#define POPULATE_RUNS 16u /* more gaps than this are filled by one object */
+
+/* ---- Pages and their device ------------------------------------------------- */
+
+struct driver_device *driver_page_device(struct mm_page *page)
+{
+	struct gpusvm_pagemap *pagemap = gpusvm_page_pagemap(page);
+
+	if (pagemap->ops != &driver_pagemap_ops)
+		return NULL;
+	return host_container_of(pagemap, struct driver_device, pagemap);
+}
+
+bool driver_page_keep(void *arg, struct mm_page *page)
+{
+	struct driver_device *dd = arg;
+	struct driver_bo *bo;
+
+	if (!dd->has_memory || gpusvm_page_pagemap(page) != &dd->pagemap)
+		return false;
+	bo = driver_bo_of(gpusvm_page_devmem(page));
+	if (!host_read_once(&bo->used))
+		host_write_once(&bo->used, 1);
+	return true;
+}
+
+/* ---- One piece --------------------------------------------------------------- */
+
+struct populate {
+	struct driver_device *dd;
+	struct mm *mm;
+	u64 timeslice;
+	enum gpusvm_driver_cause cause;
+	struct gpusvm_migrate_result *result;
+	bool full; /* no memory was to be had: do not ask again */
+};
+
+/* [start, end) into one buffer object of its size. -ENOSPC: there is none. */
+static int populate_bo(struct populate *p, u64 start, u64 end)
+{
+	struct gpusvm_migrate_details details = { .timeslice = p->timeslice };
+	struct gpusvm_migrate_result one = { 0 };
+	struct driver_bo *bo;
+	int err;
+
+	err = driver_bo_create(p->dd, p->mm, start, end, p->cause, &bo);
+	if (err)
+		return err;
+	details.compound = end - start == HOST_HUGE_SIZE && !bo->blocks;
+	/* The second reference is for the list: migrate uses up the first. */
+	HOST_CHECK(gpusvm_devmem_get_unless_zero(&bo->base));
+	err = gpusvm_devmem_migrate(&bo->base, start, end, &details, &one);
+	if (!err && one.moved)
+		driver_bo_ready(bo);
+	gpusvm_devmem_put(&bo->base);
+	driver_result_add(p->result, &one);
+	return err;
+}
+
+/* At most 2M of one mapping, in objects as large as memory allows. */
+static int populate_run(struct populate *p, u64 start, u64 end)
+{
+	u64 size = end - start;
+	int err = 0;
+
+	while (start < end && !p->full) {
+		size = host_min(size, end - start);
+		err = populate_bo(p, start, start + size);
+		if (!err) {
+			start += size;
+		} else if (err != -ENOSPC) {
+			return err;
+		} else if (size > HOST_PAGE_SIZE) {
+			size = host_align_up(size / 2, HOST_PAGE_SIZE);
+		} else {
+			p->full = true;
+		}
+	}
+	if (start < end) {
+		p->result->stayed += driver_npages(start, end);
+		p->result->stayed_reason |= MM_STAYED_BUSY;
+	}
+	return 0;
+}
+
+/* May some of this piece be on a device? A guess that costs nothing, before a
+ * look at each page. */
+static bool maybe_on_device(struct gpusvm_driver *driver, u64 start)
+{
+	u64 devices = driver_devices_get(driver), left;
+	bool maybe = false;
+
+	for (left = devices; left && !maybe; left &= left - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
+
+		maybe = dd->has_memory && host_read_once(driver_placed(dd, start));
+	}
+	driver_devices_put(driver, devices);
+	return maybe;
+}
+
+static bool is_here(const struct populate *p, const struct mm_page *page)
+{
+	return page && gpusvm_page_pagemap(page) == &p->dd->pagemap;
+}
+
+/* What of a piece is where. */
+struct populate_scan {
+	u64 here, elsewhere; /* pages on this device, and on others */
+	u64 runs;	     /* of pages that are not here */
+};
+
+/* Afterwards pages[i] says whether page i is here. */
+static struct populate_scan scan(struct populate *p, u64 start, u64 end, struct mm_page **pages)
+{
+	struct gpusvm_driver *driver = p->dd->driver;
+	struct populate_scan ret = { 0 };
+	u64 n = driver_npages(start, end), i;
+	u64 devices = driver_devices_get(driver); /* keeps what pages point to */
+
+	mm_page_frames(p->mm, start, end, pages);
+	for (i = 0; i < n; i++) {
+		bool here = is_here(p, pages[i]);
+
+		ret.here += here;
+		ret.elsewhere += !here && pages[i];
+		ret.runs += !here && (!i || pages[i - 1]);
+		if (!here)
+			pages[i] = NULL;
+	}
+	driver_devices_put(driver, devices);
+	return ret;
+}
+
+/* The part of a piece that is missing, run by run; all of it at once where it is
+ * in crumbs: what is there already is found by the migration. Pages of another
+ * device, which this one cannot reach, come by way of system memory. */
+static int populate_missing(struct populate *p, u64 start, u64 end)
+{
+	u64 n = driver_npages(start, end), i, first;
+	struct mm_page **pages = host_alloc(n * sizeof(*pages));
+	struct gpusvm_migrate_result ignored;
+	struct populate_scan found;
+	int err = 0;
+
+	if (!pages)
+		return -ENOMEM;
+	found = scan(p, start, end, pages);
+	if (found.elsewhere)
+		err = gpusvm_pagemap_recall(p->mm, start, end, &p->dd->pagemap, &ignored);
+	if (err || found.runs > POPULATE_RUNS || !found.here) {
+		host_free(pages);
+		return err ? err : populate_run(p, start, end);
+	}
+	p->result->already += found.here;
+	for (i = 0; i < n && !err; i++) {
+		if (pages[i])
+			continue;
+		for (first = i; i + 1 < n && !pages[i + 1]; i++)
+			;
+		err = populate_run(p, start + (first << HOST_PAGE_SHIFT),
+				   start + ((i + 1) << HOST_PAGE_SHIFT));
+	}
+	host_free(pages);
+	return err;
+}
+
+/* ---- An interval --------------------------------------------------------------- */
+
+/* A part of one mapping whose pages can move, piece by piece of 2M. */
+static int populate_mapping(struct populate *p, u64 start, u64 end)
+{
+	int err = 0;
+
+	while (start < end && !err) {
+		u64 stop = host_min(end, host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+
+		err = maybe_on_device(p->dd->driver, start) ?
+			      populate_missing(p, start, stop) :
+			      populate_run(p, start, stop);
+		start = stop;
+	}
+	return err;
+}
+
+static int populate_interval(struct populate *p, u64 start, u64 end)
+{
+	struct gpusvm_migrate_result *result = p->result;
+	int err = 0;
+
+	while (start < end && !err) {
+		struct mm_vma vma;
+		u64 stop;
+
+		err = mm_vma_find(p->mm, start, end, &vma);
+		if (err == -ENOENT) {
+			result->holes += driver_npages(start, end);
+			return 0;
+		}
+		if (err)
+			return err;
+		if (vma.start > start) {
+			result->holes += driver_npages(start, vma.start);
+			start = vma.start;
+		}
+		stop = host_min(end, vma.end);
+		if (vma.flags & MM_VMA_MIGRATABLE) {
+			err = populate_mapping(p, start, stop);
+		} else {
+			result->stayed += driver_npages(start, stop);
+			result->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
+		}
+		start = stop;
+	}
+	return err;
+}
+
+int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
+		    enum gpusvm_driver_cause cause, struct gpusvm_migrate_result *result)
+{
+	struct populate p = {
+		.dd = dd,
+		.mm = mm,
+		.timeslice = timeslice,
+		.cause = cause,
+		.result = result,
+	};
+	int err;
+
+	if (!dd->has_memory)
+		return driver_count_stayed(mm, start, end, MM_STAYED_NOT_MIGRATABLE, result);
+	/* device_close sets removed, then waits for populating to reach 0: one of
+	 * the two sees the other. */
+	host_add_return(&dd->populating, 1);
+	err = driver_removed(dd) ? -ENODEV : populate_interval(&p, start, end);
+	if (!host_add_return(&dd->populating, (u32)-1))
+		host_wake_all(&dd->populate_idle);
+	if (!err && p.full && !result->moved && !result->already)
+		err = -ENOSPC;
+	return err;
+}
+
+/* ---- The pagemap's ops ----------------------------------------------------------- */
+
+static struct driver_device *device_of(struct gpusvm_pagemap *pagemap)
+{
+	return host_container_of(pagemap, struct driver_device, pagemap);
+}
+
+static struct gpusvm_addr pagemap_device_map(struct gpusvm_pagemap *pagemap, void *dev,
+					     struct mm_page *page, unsigned order, bool write)
+{
+	if (dev != device_of(pagemap))
+		return gpusvm_addr_encode(0, GPUSVM_PROTO_NONE, order, false);
+	return gpusvm_addr_encode(mm_page_index(page) << HOST_PAGE_SHIFT, GPUSVM_PROTO_LOCAL,
+				  order, write);
+}
+
+static int pagemap_populate_mm(struct gpusvm_pagemap *pagemap, struct mm *mm, u64 start, u64 end,
+			       u64 timeslice, struct gpusvm_migrate_result *result)
+{
+	return driver_populate(device_of(pagemap), mm, start, end, timeslice, DRIVER_CAUSE_NONE,
+			       result);
+}
+
+/* Each devmem keeps the window of its own faults; a fault that goes on where the
+ * device's last one ended, in the next devmem, goes on as wide. Atomics without
+ * order: two faults at once lose an update, which only costs a smaller window. */
+static void pagemap_fault_window(struct gpusvm_devmem *devmem, u64 address, unsigned fault,
+				 unsigned n, unsigned *first, unsigned *last)
+{
+	struct driver_device *dd = driver_bo_of(devmem)->device;
+	u64 page = address >> HOST_PAGE_SHIFT;
+	unsigned state = host_read_once(&devmem->window);
+
+	if (!state && page == host_read_once(&dd->stream_next))
+		state = fault_around_continue(host_read_once(&dd->stream_shift), fault);
+	state = fault_around(state, fault, n, first, last);
+	host_write_once(&devmem->window, state);
+	host_write_once(&dd->stream_next, page - fault + *last);
+	host_write_once(&dd->stream_shift, fault_around_shift(state));
+}
+
+static enum gpusvm_driver_cause cause_of(struct driver_bo *bo, bool to_device, unsigned cause)
+{
+	switch (cause) {
+	case GPUSVM_MIGRATE_CPU_FAULT:
+		return DRIVER_CAUSE_CPU_FAULT;
+	case GPUSVM_MIGRATE_EVICTION:
+		return (enum gpusvm_driver_cause)host_read_once(&bo->cause);
+	default:
+		return to_device ? (enum gpusvm_driver_cause)host_read_once(&bo->cause) :
+				   DRIVER_CAUSE_PREFETCH;
+	}
+}
+
+static void pagemap_migrated(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
+			     bool to_device, unsigned cause, u64 started)
+{
+	struct driver_bo *bo = driver_bo_of(devmem);
+	struct driver_device *dd = bo->device;
+	u64 length = pages << HOST_PAGE_SHIFT;
+	int from = to_device ? DRIVER_SYSTEM : dd->index;
+	int to = to_device ? dd->index : DRIVER_SYSTEM;
+
+	driver_count(to_device ? &dd->stats.pages_to_device : &dd->stats.pages_to_system, pages);
+	if (cause == GPUSVM_MIGRATE_CPU_FAULT) {
+		driver_count(&dd->stats.cpu_faults, 1);
+		driver_event(dd->driver, DRIVER_EVENT_CPU_FAULT, DRIVER_CAUSE_CPU_FAULT, dd->index,
+			     0, started, address, length, from, to);
+	}
+	driver_event(dd->driver, DRIVER_EVENT_MIGRATE, cause_of(bo, to_device, cause), dd->index, 0,
+		     started, address, length, from, to);
+}
+
+static void pagemap_destroy(struct gpusvm_pagemap *pagemap)
+{
+	driver_device_put(device_of(pagemap));
+}
+
+const struct gpusvm_pagemap_ops driver_pagemap_ops = {
+	.device_map = pagemap_device_map,
+	.populate_mm = pagemap_populate_mm,
+	.fault_window = pagemap_fault_window,
+	.migrated = pagemap_migrated,
+	.destroy = pagemap_destroy,
+};

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * prefetch.c: explicit moves, and where pages are.
+ *
+ * A prefetch to a device moves, 2M by 2M, and maps each piece at once, so that no
+ * device fault follows. It has no locks of its own: what it meets (faults on
+ * either side, evictions, unmapping) it meets as any of these meet each other.
+ */
+#include "driver/private.h"
+
+int driver_count_stayed(struct mm *mm, u64 start, u64 end, u32 reason,
+			struct gpusvm_migrate_result *result)
+{
+	while (start < end) {
+		struct mm_vma vma;
+		u64 stop;
+		int err = mm_vma_find(mm, start, end, &vma);
+
+		if (err && err != -ENOENT)
+			return err;
+		if (err) {
+			result->holes += driver_npages(start, end);
+			return 0;
+		}
+		vma.start = host_max(vma.start, start);
+		stop = host_min(vma.end, end);
+		result->holes += driver_npages(start, vma.start);
+		result->stayed += driver_npages(vma.start, stop);
+		result->stayed_reason |= reason;
+		start = stop;
+	}
+	return 0;
+}
+
+/* ---- Prefetch ------------------------------------------------------------------ */
+
+/* A device that cannot fault has only what is bound, and that under driver->lock;
+ * moving it is all that is asked here. */
+static int map_piece(struct driver_device *dd, u64 start, u64 end)
+{
+	struct driver_want want = { .cause = DRIVER_CAUSE_PREFETCH };
+	int err;
+
+	if (driver_no_fault(dd))
+		return 0;
+	err = driver_map(dd, start, end, &want);
+	/* Best effort: what could not be mapped will fault. */
+	return err == -ENODEV ? err : 0;
+}
+
+static int piece_to_device(struct driver_device *dd, u64 start, u64 stop,
+			   struct gpusvm_migrate_result *result)
+{
+	int err = driver_populate(dd, dd->driver->mm, start, stop, dd->driver->options.timeslice,
+				  DRIVER_CAUSE_PREFETCH, result);
+
+	if (err == -ENOSPC) /* counted as stayed */
+		err = 0;
+	return err ? err : map_piece(dd, start, stop);
+}
+
+static int piece_home(struct gpusvm_driver *driver, u64 start, u64 stop,
+		      struct gpusvm_migrate_result *result)
+{
+	struct gpusvm_migrate_result one;
+	int err = gpusvm_pagemap_recall(driver->mm, start, stop, NULL, &one);
+
+	driver_result_add(result, &one);
+	return err;
+}
+
+/* Pieces of 2M have nothing to do with each other. Where there are enough of
+ * them, work of the pool takes some: while one thread copies, the other has the
+ * memory manager move pages. Pieces are given out by next; each thread counts in
+ * a result of its own; the caller waits for the work. */
+#define PREFETCH_SHARED (4 * HOST_HUGE_SIZE)
+
+struct prefetch {
+	struct gpusvm_driver *driver;
+	struct driver_device *dd; /* NULL: home */
+	u64 next, end;		  /* next: atomic */
+	int err;		  /* the first; atomic */
+	struct host_work work;
+	struct gpusvm_migrate_result by_work;
+};
+
+static bool next_piece(struct prefetch *p, u64 *start, u64 *stop)
+{
+	u64 next = host_read_once(&p->next);
+
+	do {
+		if (next >= p->end || host_read_once(&p->err))
+			return false;
+		*start = next;
+		*stop = host_min(p->end, host_align_down(next, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+	} while (!host_cas(&p->next, &next, *stop));
+	return true;
+}
+
+static void prefetch_pieces(struct prefetch *p, struct gpusvm_migrate_result *result)
+{
+	u64 start, stop;
+
+	while (next_piece(p, &start, &stop)) {
+		int none = 0, err = p->dd ? piece_to_device(p->dd, start, stop, result) :
+					    piece_home(p->driver, start, stop, result);
+
+		if (err)
+			(void)host_cas(&p->err, &none, err);
+	}
+}
+
+static void prefetch_work(struct host_work *work)
+{
+	struct prefetch *p = host_container_of(work, struct prefetch, work);
+
+	prefetch_pieces(p, &p->by_work);
+}
+
+static int prefetch_all(struct gpusvm_driver *driver, struct driver_device *dd, u64 start, u64 end,
+			struct gpusvm_migrate_result *result)
+{
+	struct prefetch p = { .driver = driver, .dd = dd, .next = start, .end = end };
+	bool shared = end - start >= PREFETCH_SHARED;
+
+	host_work_init(&p.work, prefetch_work);
+	if (shared)
+		host_work_queue(&p.work);
+	prefetch_pieces(&p, result);
+	if (shared)
+		host_work_cancel(&p.work);
+	driver_result_add(result, &p.by_work);
+	return p.err;
+}
+
+static int strict_result(const struct gpusvm_migrate_result *result)
+{
+	if (result->holes || (result->stayed && result->stayed_reason & MM_STAYED_NOT_MIGRATABLE))
+		return -ENOENT;
+	return result->stayed ? -EBUSY : 0;
+}
+
+int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int where, bool strict,
+			   struct gpusvm_migrate_result *result)
+{
+	struct driver_device *dd = NULL;
+	int err = 0;
+
+	*result = (struct gpusvm_migrate_result){ 0 };
+	if (start > end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
+		return -EINVAL;
+	if (where != DRIVER_SYSTEM)
+		err = driver_device_get(driver, where, &dd);
+	if (err)
+		return err;
+	driver_garbage_collect(driver);
+	if (dd && strict && end - start > dd->device->caps.vram_bytes)
+		err = -ENOSPC;
+	if (!err)
+		err = mm_sync(driver->mm, start, end);
+	if (!err)
+		err = prefetch_all(driver, dd, start, end, result);
+	if (dd)
+		driver_device_put(dd);
+	return err ? err : strict ? strict_result(result) : 0;
+}
+
+int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_driver_cause cause)
+{
+	int n = (int)gpusvm_driver_device_count(driver), i, err, result = 0;
+	struct driver_device *dd;
+
+	if (device != -1) {
+		err = driver_device_get(driver, device, &dd);
+		if (err)
+			return err;
+		err = driver_memory_evict(dd, cause);
+		driver_device_put(dd);
+		return err;
+	}
+	for (i = 0; i < n; i++) {
+		if (driver_device_get(driver, i, &dd))
+			continue;
+		err = driver_memory_evict(dd, cause);
+		driver_device_put(dd);
+		if (err)
+			result = err;
+	}
+	return result;
+}
+
+/* ---- Residency ------------------------------------------------------------------ */
+
+#define RESIDENCY_BATCH 64u
+
+static u64 mapped_by(struct gpusvm_driver *driver, u64 devices, u64 address)
+{
+	struct gpusvm_addr addr;
+	u64 mask = 0;
+
+	for (; devices; devices &= devices - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(devices)];
+
+		if (dd->ops->vm_query(dd->vm, address, &addr))
+			mask |= (u64)1 << dd->index;
+	}
+	return mask;
+}
+
+static int location(const struct mm_page_state *state)
+{
+	struct driver_device *dd = state->page ? driver_page_device(state->page) : NULL;
+
+	if (dd)
+		return dd->index;
+	return state->flags & (MM_STATE_POPULATED | MM_STATE_ZERO) ? DRIVER_SYSTEM : -2;
+}
+
+int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
+			    struct gpusvm_driver_residency *ret)
+{
+	struct mm_page_state *states = host_alloc(RESIDENCY_BATCH * sizeof(*states));
+	u64 devices, done, batch, i;
+
+	if (!states)
+		return -ENOMEM;
+	start = host_align_down(start, HOST_PAGE_SIZE);
+	driver_garbage_collect(driver);
+	mm_sync(driver->mm, start, start + (n << HOST_PAGE_SHIFT));
+	/* Keeps their vms, and the pages that states point to. */
+	devices = driver_devices_get(driver);
+	for (done = 0; done < n; done += batch) {
+		u64 at = start + (done << HOST_PAGE_SHIFT);
+
+		batch = host_min(n - done, (u64)RESIDENCY_BATCH);
+		mm_page_states(driver->mm, at, at + (batch << HOST_PAGE_SHIFT), states);
+		for (i = 0; i < batch; i++)
+			ret[done + i] = (struct gpusvm_driver_residency){
+				.flags = states[i].flags,
+				.order = states[i].order,
+				.location = location(&states[i]),
+				.mapped_by = mapped_by(driver, devices,
+						       at + (i << HOST_PAGE_SHIFT)),
+			};
+	}
+	driver_devices_put(driver, devices);
+	host_free(states);
+	return 0;
+}

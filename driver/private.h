@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * private.h: what the files of the driver share. The public side is driver.h.
+ *
+ * Locks, in the order of host/lock_order.h, and what each protects
+ *   driver->lock        (RANK_DRIVER_VM) the table of devices while it grows, the
+ *                       bound intervals of devices, the pause count
+ *   range->lock         (RANK_DRIVER_RANGE) what is done to one range: its list of
+ *                       pages objects while it grows, gpusvm_pages_get on them and
+ *                       the commit, its history. Faults in different ranges run
+ *                       side by side; two in one range have the same work to do,
+ *                       so that the second finds it done
+ *   dd->lru_lock        (RANK_DRIVER_LRU) order of use of buffer objects
+ *   driver->garbage_lock(RANK_DRIVER_GARBAGE) list of ranges to take down
+ *   the notifier lock   (the mirror's) `mapped`, `flushing` of struct
+ *                       driver_pages: an invalidation writes, a commit reads. A
+ *                       commit also sets them, under range->lock on top: two
+ *                       commits of one pages object exclude each other by that, a
+ *                       commit and an invalidation by the notifier lock
+ * A CPU fault (memory.c's pagemap and devmem ops) takes none of them (law 5):
+ * frames and buffer objects that fall out of use are put on lists that are
+ * changed by atomics only, and drained by whoever allocates next.
+ */
+#ifndef GPUSVM_DRIVER_PRIVATE_H
+#define GPUSVM_DRIVER_PRIVATE_H
+
+#include "driver/driver.h"
+#include "core/retry.h"
+#include "policy/placement.h"
+
+struct driver_bo;
+
+/* Atomics, relaxed: exact once the work that they count has completed. */
+struct driver_counters {
+	u64 cpu_faults, device_faults, device_faults_replayed, device_faults_stale,
+		device_faults_fatal;
+	u64 pages_to_device, pages_to_system;
+	u64 evictions, invalidations, flushes, retries, retry_chain_max;
+	u64 throttles, pins;
+	u64 vram_used, vram_peak; /* bytes */
+};
+
+struct driver_device {
+	struct gpusvm_driver *driver;
+	struct gpusvm_device *device;
+	const struct gpusvm_device_ops *ops; /* device->ops */
+	struct gpusvm_device_vm *vm;
+	int index;
+	bool has_memory; /* a pagemap */
+	u32 removed;	 /* atomic; 1: no new work, mapping or population */
+
+	/* Who needs the device and its vm: the table, the pagemap, queues, calls in
+	 * progress. The last one queues teardown. */
+	struct host_ref alive;
+	struct host_work teardown;
+	u32 torn_down; /* atomic */
+
+	/* fault.c */
+	u32 servers; /* lanes that serve a fault now; atomic */
+
+	/* memory.c */
+	struct gpusvm_pagemap pagemap;
+	u64 npages;
+	struct host_mutex lru_lock;
+	struct driver_bo *lru; /* circular, the least recently used first; or NULL */
+	u64 n_lru;
+	struct driver_bo *dead; /* released, not freed: a stack by atomics */
+	u64 *freed; /* a bit for each frame that waits for memory_free; atomics */
+	u64 *freed_index; /* a bit for each word of freed that may not be 0; atomics */
+	u32 freed_pending; /* atomic: freed_index may not be 0 */
+	u32 *placed;	/* frames by the 2M of addresses that they were taken for, folded;
+			 * atomics. A hint: mremap moves pages elsewhere */
+	u64 placed_mask;
+	u32 populating; /* calls that move pages here; atomic */
+	struct host_waitq populate_idle; /* woken when populating reaches 0 */
+
+	/* populate.c: where the last CPU fault's window ended, and how wide it was;
+	 * atomics */
+	u64 stream_next;
+	u32 stream_shift;
+
+	/* bound.c, under driver->lock */
+	struct gpusvm_interval_tree bound;
+	u32 rebind; /* atomic: something that is bound may not be mapped */
+
+	struct driver_counters stats;
+};
+
+/* One device's mapping of one range. Never leaves the range's list. */
+struct driver_pages {
+	struct gpusvm_pages pages;
+	struct driver_device *device; /* set before it is in the list */
+	struct driver_pages *next;    /* fixed once in the list */
+	u32 mapped;		      /* page table entries were committed */
+	u32 flushing;		      /* a flush of them began and may not be over */
+	u64 ticket;		      /* of that flush */
+};
+
+struct driver_range {
+	struct gpusvm_range base;
+	struct host_mutex lock;
+	struct driver_pages first;  /* most ranges have one device */
+	struct driver_pages *pages; /* list; grows at its head: store release */
+	struct placement_history history; /* lock */
+	u64 left;   /* when pages were last taken from a device; atomic */
+	u32 in_garbage; /* garbage_lock */
+	struct driver_range *garbage_next;
+};
+
+struct driver_bound {
+	struct gpusvm_interval interval;
+	bool read_only;
+};
+
+struct gpusvm_driver {
+	struct gpusvm_mirror mirror;
+	struct mm *mm;
+	struct gpusvm_driver_options options;
+	struct host_mutex lock;
+	struct driver_device *devices[GPUSVM_DRIVER_DEVICES];
+	u32 n_devices; /* store release after the entry is whole */
+	u32 paused;    /* lock */
+
+	struct host_mutex garbage_lock;
+	struct driver_range *garbage;
+	u32 garbage_pending; /* atomic: garbage may not be empty */
+	struct host_work garbage_work;
+
+	/* fault.c: threads for faults that find too many lanes serving. */
+	struct host_thread *workers;
+	unsigned n_workers;
+	u64 kicked; /* mask of devices whose queue is to be looked at; atomic */
+	u32 stopping; /* atomic */
+	u32 n_queues; /* atomic */
+	struct host_waitq kick;
+};
+
+struct gpusvm_driver_queue {
+	struct driver_device *device; /* alive is held */
+	struct gpusvm_device_queue *queue;
+};
+
+static inline struct gpusvm_driver *driver_of(struct gpusvm_mirror *mirror)
+{
+	return host_container_of(mirror, struct gpusvm_driver, mirror);
+}
+static inline struct driver_range *driver_range_of(struct gpusvm_range *range)
+{
+	return host_container_of(range, struct driver_range, base);
+}
+static inline bool driver_removed(const struct driver_device *dd)
+{
+	return host_load_acquire(&dd->removed);
+}
+static inline u64 driver_npages(u64 start, u64 end)
+{
+	return (end - start) >> HOST_PAGE_SHIFT;
+}
+static inline void driver_result_add(struct gpusvm_migrate_result *sum,
+				     const struct gpusvm_migrate_result *one)
+{
+	sum->moved += one->moved;
+	sum->already += one->already;
+	sum->stayed += one->stayed;
+	sum->holes += one->holes;
+	sum->stayed_reason |= one->stayed_reason;
+}
+static inline bool driver_no_fault(const struct driver_device *dd)
+{
+	return dd->device->caps.flags & GPUSVM_DEVICE_NO_FAULT;
+}
+#define driver_for_each_pages(dp, range)                                       \
+	for ((dp) = host_load_acquire(&(range)->pages); (dp); (dp) = (dp)->next)
+
+/* ---- vm.c ---- */
+
+/* The device, with alive held. -EINVAL: never given. -ENODEV: removed. */
+int driver_device_get(struct gpusvm_driver *driver, int index, struct driver_device **ret);
+void driver_device_put(struct driver_device *dd);
+/* All that are not removed, as a mask of indices. */
+u64 driver_devices_get(struct gpusvm_driver *driver);
+void driver_devices_put(struct gpusvm_driver *driver, u64 mask);
+
+/* ---- range.c ---- */
+
+extern const struct gpusvm_mirror_ops driver_mirror_ops;
+/* The first range that overlaps [*cursor, end), with a reference, or NULL;
+ * *cursor moves behind it. For walks that sleep. Takes the notifier lock. */
+struct driver_range *driver_range_walk(struct gpusvm_driver *driver, u64 *cursor, u64 end);
+/* The device's pages object of the range, or NULL: no memory. Context:
+ * range->lock. */
+struct driver_pages *driver_range_pages(struct driver_range *range, struct driver_device *dd);
+/* Takes a pages object down: entries, flush, addresses, array. Idempotent. May
+ * sleep. Context: range->lock. */
+void driver_pages_drop(struct driver_range *range, struct driver_pages *dp);
+/* The same for all that a device has in [start, end). */
+void driver_device_drop(struct driver_device *dd, u64 start, u64 end);
+
+/* ---- bind.c ---- */
+
+/* How a range is to be made reachable. */
+struct driver_want {
+	bool write;   /* else reading is enough; writing is granted where allowed */
+	bool migrate; /* move its pages to the device, if policy agrees */
+	enum gpusvm_driver_cause cause;
+	u64 budget; /* ns for gpusvm_pages_get; 0: its default */
+};
+/* 0: mapped, by this call or another.
+ *   -EAGAIN  it changed meanwhile: look it up anew
+ *   -EFAULT, -EPERM, -ENOMEM, -ENODEV
+ * May sleep. Context: no lock above RANK_DRIVER_VM. */
+int driver_range_bind(struct driver_device *dd, struct driver_range *range,
+		      const struct driver_want *want);
+/* Makes [start, end) reachable, range by range, with bounded retries; what cannot
+ * be is passed over. The first error: as driver_range_bind, but -EBUSY for
+ * -EAGAIN. Context as there, with driver->lock for a device that cannot fault. */
+int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver_want *want);
+
+/* ---- bound.c ---- */
+
+/* Commits what of the range is bound. Context: driver->lock, range->lock, the
+ * notifier lock for reading; the pages are valid. */
+void driver_bound_commit(struct driver_device *dd, struct driver_range *range,
+			 struct driver_pages *dp);
+/* Maps again what is bound to a device that cannot fault. */
+void driver_rebind(struct driver_device *dd);
+void driver_bound_free(struct driver_device *dd);
+
+/* ---- fault.c ---- */
+
+int driver_fault_init(struct gpusvm_driver *driver);
+void driver_fault_fini(struct gpusvm_driver *driver);
+/* struct gpusvm_device_listener's. */
+void driver_fault(void *arg, struct gpusvm_device *device);
+
+/* ---- invalidate.c ---- */
+
+void driver_invalidate_start(struct gpusvm_mirror *mirror, struct gpusvm_notifier *notifier,
+			     const struct mm_invalidation *inv);
+void driver_invalidate_finish(struct gpusvm_mirror *mirror, struct gpusvm_notifier *notifier,
+			      const struct mm_invalidation *inv);
+/* The first pass for one pages object: not valid any more, entries cleared, a
+ * flush begun; true if there were entries. Context: notifier lock held for
+ * writing. */
+bool driver_pages_zap(struct driver_range *range, struct driver_pages *dp);
+/* Waits for the flush that the last zap began, if there was one. May sleep.
+ * Context: no lock that an invalidation takes. */
+void driver_flush_wait(struct driver_range *range, struct driver_pages *dp);
+
+/* ---- garbage.c ---- */
+
+void driver_garbage_init(struct gpusvm_driver *driver);
+/* Nothing is queued afterwards, unless an invalidation does it. */
+void driver_garbage_fini(struct gpusvm_driver *driver);
+/* Context: the notifier lock held for writing. */
+void driver_garbage_add(struct gpusvm_driver *driver, struct driver_range *range);
+/* Takes down what is queued. Cheap when nothing is. May sleep. */
+void driver_garbage_collect(struct gpusvm_driver *driver);
+/* Takes one range down: its pages stay where they are, the next fault makes new
+ * ranges. Idempotent. May sleep. Context: no lock above RANK_DRIVER_VM. */
+void driver_range_retire(struct driver_range *range);
+
+/* ---- memory.c, populate.c ---- */
+
+/* The pagemap, where the device has memory. -ENOMEM, -EINVAL (too large). */
+int driver_memory_init(struct driver_device *dd);
+/* All its frames are free. */
+void driver_memory_fini(struct driver_device *dd);
+/* Nothing moves there any more, also by calls that had begun. May sleep. */
+void driver_memory_revoke(struct driver_device *dd);
+/* The driver's own reference to the pagemap. */
+void driver_memory_put(struct driver_device *dd);
+/* Gives frames and objects back that fell out of use. May sleep. */
+void driver_memory_drain(struct driver_device *dd);
+/* Everything goes home. -EBUSY when some would not after bounded retries. */
+int driver_memory_evict(struct driver_device *dd, enum gpusvm_driver_cause cause);
+/* struct gpusvm_ctx's keep, of a device: its own pages are mapped where they are.
+ * Marks their buffer object as used. */
+bool driver_page_keep(void *dd, struct mm_page *page);
+/* Whose page it is, or NULL. */
+struct driver_device *driver_page_device(struct mm_page *page);
+
+/* Moves [start, end) to the device, as far as it goes; see populate_mm. May
+ * sleep. Context: no lock above RANK_DRIVER_RANGE. */
+int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
+		    enum gpusvm_driver_cause cause, struct gpusvm_migrate_result *result);
+
+/* ---- prefetch.c ---- */
+
+/* Adds the pages of [start, end) to result as ones that stay for this reason
+ * (where the process has a mapping) or holes. -EFAULT: mm gone. */
+int driver_count_stayed(struct mm *mm, u64 start, u64 end, u32 reason,
+			struct gpusvm_migrate_result *result);
+
+/* ---- stats.c ---- */
+
+void driver_count_max(u64 *max, u64 value);
+/* Tells the owner, if it listens. started: host_now() then. */
+void driver_event(struct gpusvm_driver *driver, enum gpusvm_driver_event_type type,
+		  enum gpusvm_driver_cause cause, int device, int result, u64 started, u64 address,
+		  u64 length, int from, int to);
+
+static inline void driver_count(u64 *counter, u64 n)
+{
+	host_add_relaxed(counter, n);
+}
+
+#endif

@@ -54,7 +54,7 @@ static struct {
 	struct page_entry *table;
 	struct zone small, large;
 	u64 used;
-} arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} arena HOST_STATIC = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void *page_pointer(u64 page)
 {

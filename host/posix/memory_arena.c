@@ -38,7 +38,7 @@ struct size_class {
 	struct span *spans; /* with at least one free object */
 };
 
-static struct size_class classes[CLASSES] = {
+static struct size_class classes[CLASSES] HOST_STATIC = {
     [0 ... CLASSES - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
 };
 

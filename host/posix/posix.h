@@ -21,6 +21,14 @@
  */
 #define HOST_THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
 
+/*
+ * Storage class of every other variable of the library that changes: in .data,
+ * which is a file's mapping, and so never moves. .bss is anonymous memory, in a
+ * program that links the library statically the program's own too, and its pages
+ * may be on a device: touching one there needs the very threads that touch it.
+ */
+#define HOST_STATIC __attribute__((section(".data")))
+
 /* ---- The hook before sleeping --------------------------------------------
  * Called by every primitive of host.h that is about to sleep (a contended lock,
  * a wait, a sleep, a join, a flush), before it does, on the thread that set

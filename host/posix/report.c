@@ -16,7 +16,7 @@ struct line {
 	size_t n;
 };
 
-static u64 warnings;
+static u64 warnings HOST_STATIC;
 
 static void line_text(struct line *l, const char *s)
 {

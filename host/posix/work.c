@@ -56,7 +56,7 @@ struct pool {
 		.lock = PTHREAD_MUTEX_INITIALIZER, .todo = PTHREAD_COND_INITIALIZER,               \
 		.done = PTHREAD_COND_INITIALIZER, .ready_tail = &pool.ready,                       \
 	}
-static struct pool pool = POOL_INIT;
+static struct pool pool HOST_STATIC = POOL_INIT;
 
 /* Everything below that says "locked": pool.lock is held. */
 

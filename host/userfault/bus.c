@@ -25,8 +25,8 @@ struct guard {
 };
 
 static HOST_THREAD_LOCAL struct guard *guard;
-static struct sigaction old_segv, old_bus;
-static bool installed;
+static struct sigaction old_segv HOST_STATIC, old_bus HOST_STATIC;
+static bool installed HOST_STATIC;
 
 void *mm_bus_begin(mm_dma_t addr, u64 length, bool write)
 {

@@ -20,7 +20,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-static u8 page_buffer[HOST_PAGE_SIZE] __attribute__((aligned(4096)));
+static u8 page_buffer[HOST_PAGE_SIZE] HOST_STATIC __attribute__((aligned(4096)));
 
 static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
 {
@@ -125,7 +125,7 @@ static void child(void)
 
 int fork_init(struct mm *mm)
 {
-	static bool once;
+	static bool once HOST_STATIC;
 
 	host_rwlock_init(&mm->out_lock, RANK_DEVMEM);
 	if (once)

@@ -328,69 +328,104 @@ void mm_dma_unmap(struct mm *mm, void *dev, mm_dma_t addr, unsigned order, bool 
 
 /* ---- States, for residency --------------------------------------------------- */
 
-static void state_of_system(struct mm *mm, u64 at, const struct page_region *r, int found,
-			    struct mm_page_state *ret)
+#define STATE_REGIONS 32u
+
+static void tell_populated(u64 at, u64 start, u64 end, const struct page_region *r,
+			   struct mm_page_state *ret)
 {
-	(void)mm;
-	for (int k = 0; k < found; k++)
-		if (at >= r[k].start && at < r[k].end) {
-			ret->flags |= MM_STATE_POPULATED;
-			if (r[k].categories & PAGE_IS_PFNZERO)
-				ret->flags |= MM_STATE_ZERO;
-			if (r[k].categories & PAGE_IS_HUGE)
-				ret->order = HOST_HUGE_ORDER;
-		}
+	for (u64 a = host_max(start, r->start); a < host_min(end, r->end); a += HOST_PAGE_SIZE) {
+		struct mm_page_state *state = &ret[(a - at) >> HOST_PAGE_SHIFT];
+
+		state->flags |= MM_STATE_POPULATED;
+		if (r->categories & PAGE_IS_PFNZERO)
+			state->flags |= MM_STATE_ZERO;
+		if (r->categories & PAGE_IS_HUGE)
+			state->order = HOST_HUGE_ORDER;
+	}
 }
 
-static void page_state(struct mm *mm, const struct userfault_vma *v, u64 at,
-		       const struct page_region *regions, int found, struct mm_page_state *ret)
+/* What the kernel says of [start, end); ret begins at `at`. */
+static void states_of_system(struct mm *mm, u64 at, u64 start, u64 end, struct mm_page_state *ret)
 {
-	struct block *b = block_find(mm, at);
-	enum entry_kind kind = ENTRY_SYSTEM;
+	struct page_region regions[STATE_REGIONS];
+	int n;
 
-	ret->flags = MM_STATE_MAPPED | (v->read ? MM_STATE_READABLE : 0) |
-		     (v->write ? MM_STATE_WRITABLE : 0);
-	if (b) {
-		entry_t e;
+	do {
+		n = mm->sys->scan(start, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, regions,
+				  STATE_REGIONS);
+		for (int k = 0; k < n; k++)
+			tell_populated(at, start, end, &regions[k], ret);
+		if (n > 0)
+			start = regions[n - 1].end;
+	} while (n == (int)STATE_REGIONS && start < end);
+}
 
-		section_enter(mm, b);
-		e = block_get(b, page_in_block(at));
-		kind = entry_kind(e);
-		if (kind == ENTRY_DEVICE || kind == ENTRY_IN) {
-			bool head = block_compound(mm, b);
+/* What we hold of [start, end), within one block, in our own tables. */
+static void states_of_device(struct mm *mm, struct block *b, u64 start, u64 end,
+			     struct mm_page_state *ret)
+{
+	bool head;
 
-			ret->page = frame_page(mm, entry_id(head ? b->uniform : e), head);
-			ret->order = head ? HOST_HUGE_ORDER : 0;
-		}
-		section_leave(mm, b);
+	section_enter(mm, b);
+	head = block_compound(mm, b);
+	for (u64 at = start; at < end; at += HOST_PAGE_SIZE, ret++) {
+		entry_t e = head ? b->uniform : block_get(b, page_in_block(at));
+
+		if (entry_kind(e) == ENTRY_SYSTEM)
+			continue;
+		/* Whatever the kernel has seen there is on its way. */
+		ret->flags = (ret->flags & ~(u32)MM_STATE_ZERO) | MM_STATE_POPULATED;
+		ret->order = head ? HOST_HUGE_ORDER : 0;
+		if (entry_kind(e) != ENTRY_OUT)
+			ret->page = frame_page(mm, entry_id(e), head);
 	}
-	if (kind == ENTRY_SYSTEM)
-		state_of_system(mm, at, regions, found, ret);
-	else
-		ret->flags |= MM_STATE_POPULATED;
+	section_leave(mm, b);
 }
 
 void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret)
 {
-	struct page_region regions[16];
 	struct userfault_vma v;
 
 	host_memset(ret, 0, ((end - start) >> HOST_PAGE_SHIFT) * sizeof(*ret));
-	for (u64 at = start; at < end;) {
-		u64 last;
+	for (u64 at = start, next; at < end; at = next) {
+		struct mm_page_state *here;
+		struct block *b;
 
 		if (mm->sys->vma(at, &v) || v.start >= end)
 			return;
 		at = host_max(at, v.start);
-		/* Sixteen pages are at most sixteen runs. */
-		for (last = host_min(v.end, end); at < last;) {
-			u64 stop = host_min(last, at + 16 * HOST_PAGE_SIZE);
-			int found = mm->sys->scan(at, stop, PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-						  regions, 16);
+		next = host_align_down(at, HOST_HUGE_SIZE) + HOST_HUGE_SIZE;
+		next = host_min(next, host_min(v.end, end));
+		here = &ret[(at - start) >> HOST_PAGE_SHIFT];
+		for (u64 k = 0; k < (next - at) >> HOST_PAGE_SHIFT; k++)
+			here[k].flags = MM_STATE_MAPPED | (v.read ? MM_STATE_READABLE : 0) |
+					(v.write ? MM_STATE_WRITABLE : 0);
+		states_of_system(mm, at, at, next, here);
+		b = block_find(mm, at);
+		if (b)
+			states_of_device(mm, b, at, next, here);
+	}
+}
 
-			for (; at < stop; at += HOST_PAGE_SIZE)
-				page_state(mm, &v, at, regions, found,
-					   &ret[(at - start) >> HOST_PAGE_SHIFT]);
+void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
+{
+	host_memset(ret, 0, ((end - start) >> HOST_PAGE_SHIFT) * sizeof(*ret));
+	for (u64 at = start, next; at < end; at = next) {
+		struct block *b = block_find(mm, at);
+		bool head;
+
+		next = host_min(end, host_align_down(at, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+		if (!b)
+			continue;
+		section_enter(mm, b);
+		head = block_compound(mm, b);
+		for (u64 a = at; a < next; a += HOST_PAGE_SIZE) {
+			entry_t e = head ? b->uniform : block_get(b, page_in_block(a));
+
+			if (entry_kind(e) == ENTRY_DEVICE || entry_kind(e) == ENTRY_IN)
+				ret[(a - start) >> HOST_PAGE_SHIFT] =
+					frame_page(mm, entry_id(e), head);
 		}
+		section_leave(mm, b);
 	}
 }

@@ -10,7 +10,7 @@
 #include "host/userfault/bus.h"
 #include "host/posix/posix.h"
 
-struct mm *the_mm;
+struct mm *the_mm HOST_STATIC;
 
 static void unregister_all(struct mm *mm)
 {

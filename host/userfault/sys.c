@@ -3,6 +3,7 @@
  * threads of the library; the descriptors of /proc are set once at open. */
 #define _GNU_SOURCE
 #include "host/userfault/sys.h"
+#include "host/posix/posix.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int maps_fd = -1, pagemap_fd = -1;
-static bool has_query, has_scan;
+static int maps_fd HOST_STATIC = -1, pagemap_fd HOST_STATIC = -1;
+static bool has_query HOST_STATIC, has_scan HOST_STATIC;
 
 static int sys_open(unsigned flags, bool through)
 {

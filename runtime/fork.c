@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * fork.c: the home's hooks around a fork. Devices do not write from before the
+ * address space is copied until the parent goes on; a child is told that what
+ * it holds are copies.
+ *
+ * In the child the arena is left as it is and a new one will be made: its locks
+ * may not be held over the fork, as a page that comes home meanwhile needs them.
+ *
+ * Locking: svm->lock is held from prepare to parent, so that the driver is not
+ * destroyed in between. In the child it stays locked; nothing takes it there.
+ * The hooks run on the application's thread: what the driver does is run as
+ * calls, by threads of the library.
+ */
+#include "runtime/private.h"
+#include "host/posix/posix.h"
+
+static int pause_call(struct gpusvm_event *event)
+{
+	gpusvm_driver_pause(event->svm->driver);
+	return 0;
+}
+
+static int resume_call(struct gpusvm_event *event)
+{
+	gpusvm_driver_resume(event->svm->driver);
+	return 0;
+}
+
+static void fork_call(struct gpusvm *svm, int (*fn)(struct gpusvm_event *))
+{
+	struct gpusvm_event *event = event_new_wait(svm);
+
+	call_post(event, fn, TASK_URGENT);
+	event_finish(event);
+}
+
+void fork_prepare(void *arg)
+{
+	struct gpusvm *svm = arg;
+
+	host_mutex_lock(&svm->lock);
+	svm->paused = svm->running;
+	if (svm->paused)
+		fork_call(svm, pause_call);
+}
+
+void fork_parent(void *arg)
+{
+	struct gpusvm *svm = arg;
+
+	if (svm->paused)
+		fork_call(svm, resume_call);
+	svm->paused = false;
+	host_mutex_unlock(&svm->lock);
+}
+
+void fork_child(void *arg)
+{
+	struct gpusvm *svm = arg;
+
+	host_write_once(&svm->in_child, 1);
+	/* The handle stays readable there, until it is closed. */
+	host_posix_abandon(&svm->copy, &svm->copy_size);
+}

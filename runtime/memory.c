@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * memory.c: allocation, prefetch, evict and residency: each checks its
+ * arguments on the application's thread and has the rest done by the library's.
+ * No locks.
+ */
+#include "runtime/private.h"
+#include "host/userfault/userfault.h"
+
+#define RESIDENCY_PIECE 1024u /* pages asked for at a time */
+
+_Static_assert(GPUSVM_PAGE_MAPPED == MM_STATE_MAPPED &&
+		       GPUSVM_PAGE_POPULATED == MM_STATE_POPULATED &&
+		       GPUSVM_PAGE_ZERO == MM_STATE_ZERO &&
+		       GPUSVM_PAGE_READABLE == MM_STATE_READABLE &&
+		       GPUSVM_PAGE_WRITABLE == MM_STATE_WRITABLE,
+	       "page flags");
+
+int interval_outward(const void *p, size_t len, u64 *start, u64 *end)
+{
+	u64 address = (u64)(uintptr_t)p;
+
+	*start = *end = host_align_down(address, HOST_PAGE_SIZE);
+	if (!len)
+		return 0;
+	if (address + len < address || address + len > ~(u64)0 - HOST_PAGE_SIZE)
+		return -EINVAL;
+	*end = host_align_up(address + len, HOST_PAGE_SIZE);
+	return 0;
+}
+
+int location_check(struct gpusvm *svm, struct gpusvm_location where, int *ret)
+{
+	switch (where.type) {
+	case GPUSVM_LOCATION_SYSTEM:
+		*ret = DRIVER_SYSTEM;
+		return 0;
+	case GPUSVM_LOCATION_DEVICE:
+		if (where.region)
+			return -EINVAL;
+		*ret = where.device;
+		return device_check(svm, where.device);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* ---- gpusvm_alloc ---- */
+
+static int alloc_call(struct gpusvm_event *event)
+{
+	event->u.p = userfault_alloc(event->svm->mm, event->u.size);
+	return event->u.p ? 0 : -ENOMEM;
+}
+
+void *gpusvm_alloc(struct gpusvm *svm, size_t size)
+{
+	struct gpusvm_event *event;
+	void *p = NULL;
+
+	if (svm_check(svm) || !size || !(event = event_new(svm)))
+		return NULL;
+	event->u.size = size;
+	if (!call(event, alloc_call, TASK_QUICK))
+		p = event->u.p;
+	event_put(event);
+	return p;
+}
+
+static int free_call(struct gpusvm_event *event)
+{
+	return userfault_free(event->svm->mm, event->u.p);
+}
+
+void gpusvm_free(struct gpusvm *svm, void *p)
+{
+	struct gpusvm_event *event;
+
+	if (svm_check(svm) || !p)
+		return;
+	event = event_new_wait(svm);
+	event->u.p = p;
+	call(event, free_call, TASK_SLOW);
+	event_put(event);
+}
+
+/* ---- Prefetch ---- */
+
+int prefetch_prepare(struct gpusvm_event *event, const void *p, size_t len,
+		     struct gpusvm_location where, unsigned flags)
+{
+	int err;
+
+	if (flags & ~GPUSVM_STRICT)
+		return -EINVAL;
+	err = location_check(event->svm, where, &event->u.prefetch.where);
+	if (err)
+		return err;
+	event->u.prefetch.strict = flags & GPUSVM_STRICT;
+	return interval_outward(p, len, &event->u.prefetch.start, &event->u.prefetch.end);
+}
+
+int prefetch_call(struct gpusvm_event *event)
+{
+	if (event->u.prefetch.start == event->u.prefetch.end)
+		return 0;
+	return gpusvm_driver_prefetch(event->svm->driver, event->u.prefetch.start,
+				      event->u.prefetch.end, event->u.prefetch.where,
+				      event->u.prefetch.strict, &event->u.prefetch.result);
+}
+
+static void moved_out(struct gpusvm_moved *moved, const struct gpusvm_migrate_result *result)
+{
+	struct gpusvm_moved m = {
+		.moved = result->moved,
+		.already = result->already,
+		.stayed = result->stayed,
+		.holes = result->holes,
+	};
+
+	struct_out(moved, &m, sizeof(m));
+}
+
+int gpusvm_prefetch(struct gpusvm *svm, const void *p, size_t len, struct gpusvm_location where,
+		    unsigned flags, struct gpusvm_moved *moved, struct gpusvm_event **ret)
+{
+	struct gpusvm_event *event;
+	int err = svm_check(svm);
+
+	if (err)
+		return err;
+	if (moved && (ret || struct_out_check(moved, sizeof(*moved))))
+		return -EINVAL;
+	event = event_new(svm);
+	if (!event)
+		return -ENOMEM;
+	err = prefetch_prepare(event, p, len, where, flags);
+	if (err) {
+		event_put(event);
+		return err;
+	}
+	call_post(event, prefetch_call, TASK_SLOW);
+	if (ret) {
+		*ret = event;
+		return 0;
+	}
+	err = event_result(event);
+	if (moved)
+		moved_out(moved, &event->u.prefetch.result);
+	event_put(event);
+	return err;
+}
+
+static int evict_call(struct gpusvm_event *event)
+{
+	return gpusvm_driver_evict(event->svm->driver, event->device, DRIVER_CAUSE_EVICTION);
+}
+
+int gpusvm_evict(struct gpusvm *svm, int device)
+{
+	struct gpusvm_event *event;
+	int err = svm_check(svm);
+
+	if (!err && device != -1)
+		err = device_check(svm, device);
+	if (err)
+		return err;
+	event = event_new(svm);
+	if (!event)
+		return -ENOMEM;
+	event->device = device;
+	call_post(event, evict_call, TASK_SLOW);
+	return event_finish(event);
+}
+
+/* ---- Residency ---- */
+
+static int residency_call(struct gpusvm_event *event)
+{
+	u64 n = event->u.residency.n;
+
+	if (!event->buffer)
+		event->buffer = host_alloc(RESIDENCY_PIECE *
+					   sizeof(struct gpusvm_driver_residency));
+	if (!event->buffer)
+		return -ENOMEM;
+	return gpusvm_driver_residency(event->svm->driver, event->u.residency.start, n,
+				       event->buffer);
+}
+
+static struct gpusvm_location location_of(int where)
+{
+	if (where == DRIVER_SYSTEM)
+		return gpusvm_system();
+	return where >= 0 ? gpusvm_device(where) : gpusvm_none();
+}
+
+static void residency_out(char *ret, size_t stride, const struct gpusvm_driver_residency *from,
+			  u64 n)
+{
+	for (u64 i = 0; i < n; i++, ret += stride) {
+		struct gpusvm_page_info *info = (struct gpusvm_page_info *)(void *)ret;
+
+		host_memset(ret, 0, stride);
+		info->flags = from[i].flags;
+		info->order = from[i].order;
+		info->location = location_of(from[i].location);
+		info->mapped_by = from[i].mapped_by;
+	}
+}
+
+int gpusvm_residency(struct gpusvm *svm, const void *p, size_t len, struct gpusvm_page_info *ret,
+		     size_t n, size_t stride)
+{
+	struct gpusvm_event *event;
+	char *out = (char *)ret;
+	u64 start, end, piece;
+	int err = svm_check(svm);
+
+	if (err)
+		return err;
+	if (stride < sizeof(*ret) || interval_outward(p, len, &start, &end))
+		return -EINVAL;
+	if ((end - start) >> HOST_PAGE_SHIFT > n)
+		return -ENOSPC;
+	if (!ret && start < end)
+		return -EINVAL;
+	while (!err && start < end) {
+		event = event_new(svm);
+		if (!event)
+			return -ENOMEM;
+		piece = host_min((end - start) >> HOST_PAGE_SHIFT, (u64)RESIDENCY_PIECE);
+		event->u.residency.start = start;
+		event->u.residency.n = piece;
+		err = call(event, residency_call, TASK_QUICK);
+		if (!err)
+			residency_out(out, stride, event->buffer, piece);
+		event_put(event);
+		out += piece * stride;
+		start += piece << HOST_PAGE_SHIFT;
+	}
+	return err;
+}

@@ -232,6 +232,7 @@ static const struct gpusvm_device_ops soft_ops = {
 #ifndef __KERNEL__
     .lane_access = soft_lane_access,
     .lane_access2 = soft_lane_access2,
+    .lane_fail = soft_lane_fail,
 #endif
     .lane_end = soft_lane_close,
     .stats = soft_stats,

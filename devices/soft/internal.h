@@ -245,6 +245,8 @@ static inline bool soft_lane_attracted(struct gpusvm_lane *lane)
 	return host_unlikely(host_load_acquire(&lane->attention) != 0);
 }
 #ifndef __KERNEL__
+/* device.h's lane_fail: noreturn. */
+void soft_lane_fail(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access, int error);
 void *soft_lane_access(struct gpusvm_lane *lane, u64 va, u64 *length, enum gpusvm_access access);
 void soft_lane_access2(struct gpusvm_lane *lane, u64 dst, u64 src, u64 *length, void **dst_ret,
 		       const void **src_ret);

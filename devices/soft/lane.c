@@ -289,6 +289,12 @@ static void __attribute__((noreturn)) lane_die(struct gpusvm_lane *lane, u64 va,
 	mm_bus_abandon(va);
 }
 
+void soft_lane_fail(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access, int error)
+{
+	soft_lane_close(lane);
+	lane_die(lane, va, fatal(lane, va, access, error));
+}
+
 static bool open_covers(const struct soft_open *open, u64 va, enum gpusvm_access access)
 {
 	return va - open->start < open->size && (open->allowed >> access & 1);

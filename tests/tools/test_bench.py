@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+"""'gpusvm bench': the names, and the form of what it prints. Not the figures:
+those belong to the machine."""
+
+import json
+import re
+
+NAMES = ["to_device_64m_thp", "to_system_64m_thp", "to_device_64m_4k", "to_system_64m_4k",
+         "cpu_scan_64m", "memory_4k_page", "memory_2m_page", "cpu_fault_4k",
+         "gpu_fault_2m_present", "gpu_stream", "range_find_1m"]
+
+
+def test_names(gpusvm):
+    text = gpusvm("bench", "--help").stdout
+    assert re.findall(r"^  (\w+) +held against", text, re.M) == NAMES
+
+
+def test_json(gpusvm, usable):
+    done = gpusvm("bench", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert [figure["name"] for figure in figures] == NAMES
+    for figure in figures:
+        assert set(figure) == {"name", "value", "unit", "limit", "limit_value", "ratio"}
+        assert figure["ratio"] > 0 and figure["limit_value"] > 0
+
+
+def test_table(gpusvm, usable):
+    done = gpusvm("bench", "memory_4k")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^memory_4k_page +\d+\.\d+ +16\.000 bytes ", done.stdout, re.M)

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* main.c: the gpusvm command. Dispatches to its subcommands; no locks. */
+#include "tools/tool.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+	"Usage: gpusvm COMMAND [OPTION]...\n"
+	"Memory of a process shared with a GPU: any pointer works there, pages move.\n"
+	"\n"
+	"  info            what this machine gives, and what cannot be promised here\n"
+	"  run WORKLOAD    a workload on real input, checked against the CPU's answer\n"
+	"  bench [NAME]    figures, each with the limit that it is held against\n"
+	"\n"
+	"  --help          this text; after a command, that command's\n"
+	"  --version       the version\n"
+	"\n"
+	"Status: 0 right, 1 a wrong result, 2 unusable arguments or surroundings.\n";
+
+static const struct {
+	const char *name;
+	char *whole; /* as getopt shall call it */
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "info", "gpusvm info", tool_info },
+	{ "run", "gpusvm run", tool_run },
+	{ "bench", "gpusvm bench", tool_bench },
+};
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(name, "--help") || !strcmp(name, "-h")) {
+		fputs(usage, stdout);
+		return TOOL_RIGHT;
+	}
+	if (!strcmp(name, "--version")) {
+		puts("gpusvm " GPUSVM_TOOL_VERSION);
+		return TOOL_RIGHT;
+	}
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(name, commands[i].name))
+			continue;
+		argv[1] = commands[i].whole;
+		return commands[i].run(argc - 1, argv + 1);
+	}
+	if (*name)
+		return tool_error("'%s' is no command; 'gpusvm --help' lists them", name);
+	fputs(usage, stderr);
+	return TOOL_UNUSABLE;
+}

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * run.c: 'gpusvm run WORKLOAD': options, devices, launches and the report at
+ * the end. Each workload has a file of its own. One thread; no locks.
+ */
+#include "tools/run.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PACKAGES "/var/lib/dpkg/status"
+#define PAGE 4096u
+
+static const char usage[] =
+	"Usage: gpusvm run WORKLOAD [OPTION]...\n"
+	"Runs a workload on a GPU, through pointers into plain malloc'd memory, and checks\n"
+	"it against the answer of the CPU alone.\n"
+	"\n"
+	"  pagerank        ranks of the nodes of a graph\n"
+	"  bfs             distances from one node of a graph\n"
+	"  wordcount       how often each word occurs in text files\n"
+	"\n"
+	"  --input FILE    the input; for wordcount may be given more than once. A graph\n"
+	"                  has a line 'from to' for each edge; after a first line 'nodes N'\n"
+	"                  the names are 0 to N - 1; '#' begins a comment. Without it: the\n"
+	"                  Debian packages installed here; the texts of their licences\n"
+	"  --devices N     that many GPUs (1)\n"
+	"  --vram SIZE     memory of each, as 64M or 1G (256M)\n"
+	"  --seed N        for the order of nodes in memory, and where bfs begins (1)\n"
+	"  --json          the report as JSON\n"
+	"  --help          this text\n"
+	"\n"
+	"Status: 0 equal to the CPU's answer, 1 not so, 2 unusable arguments or input.\n";
+
+int run_open(struct run *run)
+{
+	struct gpusvm_device_desc devices[RUN_DEVICES] = { 0 };
+	struct gpusvm_options options = {
+		.size = sizeof(options),
+		.devices = devices,
+		.n_devices = run->n_devices,
+	};
+	int result;
+
+	for (unsigned i = 0; i < run->n_devices; i++) {
+		devices[i].size = sizeof(devices[i]);
+		devices[i].vram_bytes = run->vram;
+	}
+	result = gpusvm_open(&options, &run->svm);
+	if (result)
+		return tool_open_error(result, run->vram);
+	for (unsigned i = 0; i < run->n_devices; i++) {
+		result = gpusvm_queue_create(run->svm, (int)i, NULL, &run->queues[i]);
+		if (result)
+			return tool_error("no queue for device %u: %s", i, strerror(-result));
+	}
+	return 0;
+}
+
+static void tell_fault(const char *name, struct gpusvm_event *event, int result)
+{
+	struct gpusvm_fault fault = { .size = sizeof(fault) };
+
+	if (gpusvm_event_fault(event, &fault))
+		tool_error("%s: %s", name, strerror(-result));
+	else
+		tool_error("%s: %s at 0x%" PRIx64, name, strerror(-result), fault.address);
+}
+
+int run_launch(struct run *run, const char *name,
+	       void (*fn)(struct gpusvm_lane *, uint64_t, const void *), const void *args,
+	       size_t args_size, uint64_t items)
+{
+	struct gpusvm_kernel kernel = { .size = sizeof(kernel), .name = name, .fn = fn };
+	struct gpusvm_event *events[RUN_DEVICES] = { NULL };
+	union {
+		struct run_args head;
+		char bytes[256];
+	} own;
+	uint64_t start = tool_now(), end, first = 0;
+	int failed = 0;
+
+	memcpy(own.bytes, args, args_size);
+	for (unsigned i = 0; i < run->n_devices && !failed; i++, first = end) {
+		end = items * (i + 1) / run->n_devices;
+		own.head.first = first;
+		failed = gpusvm_launch(run->queues[i], &kernel, &own, args_size, end - first,
+				       &events[i]);
+		if (failed)
+			tool_error("%s: %s", name, strerror(-failed));
+	}
+	for (unsigned i = 0; i < run->n_devices && events[i]; i++) {
+		int result = gpusvm_event_wait(events[i], -1);
+
+		if (result && !failed)
+			tell_fault(name, events[i], result);
+		failed = failed ? failed : result;
+		gpusvm_event_put(events[i]);
+	}
+	run->device_ns += tool_now() - start;
+	return failed ? TOOL_WRONG : 0;
+}
+
+unsigned run_load_pointers(struct gpusvm_lane *lane, const void *p, uint64_t n, void **ret)
+{
+	size_t length = sizeof(*ret) * (n < RUN_BATCH ? n : RUN_BATCH);
+	const void *span = gpusvm_span(lane, p, &length, false);
+
+	if (length < sizeof(*ret)) { /* the first one lies across two spans */
+		ret[0] = (void *)gpusvm_ld64(lane, p);
+		return 1;
+	}
+	memcpy(ret, span, length / sizeof(*ret) * sizeof(*ret));
+	return (unsigned)(length / sizeof(*ret));
+}
+
+/* ---- Where pages are ------------------------------------------------------ */
+
+static void *map_pages(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+struct run_memory *run_watch(struct run *run, size_t n)
+{
+	run->n_watched = n;
+	run->watched = map_pages(n * sizeof(*run->watched));
+	if (!run->watched)
+		tool_no_memory("the list of nodes");
+	return run->watched;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The distinct pages of what is watched, sorted, into room that is enough. */
+static size_t list_pages(const struct run *run, uintptr_t *pages)
+{
+	size_t count = 0, distinct = 0;
+
+	for (size_t i = 0; i < run->n_watched; i++) {
+		uintptr_t p = (uintptr_t)run->watched[i].p;
+
+		for (uintptr_t page = p / PAGE; page * PAGE < p + run->watched[i].length; page++)
+			pages[count++] = page;
+	}
+	qsort(pages, count, sizeof(*pages), by_value);
+	for (size_t i = 0; i < count; i++)
+		if (!distinct || pages[distinct - 1] != pages[i])
+			pages[distinct++] = pages[i];
+	return distinct;
+}
+
+/* Counts by location: [0] nothing there, [1] system memory, [2 + i] device i. */
+static int count_pages(struct run *run, const uintptr_t *pages, size_t n, uint64_t *counts)
+{
+	struct gpusvm_page_info infos[512];
+	size_t length;
+
+	for (size_t i = 0; i < n; i += length) {
+		int result;
+
+		for (length = 1; i + length < n && length < 512; length++)
+			if (pages[i + length] != pages[i] + length)
+				break;
+		result = gpusvm_residency(run->svm, (void *)(pages[i] * PAGE), length * PAGE, infos,
+					  512, sizeof(infos[0]));
+		if (result)
+			return tool_error("where pages are cannot be told: %s", strerror(-result));
+		for (size_t k = 0; k < length; k++) {
+			struct gpusvm_location where = infos[k].location;
+
+			if (where.type == GPUSVM_LOCATION_DEVICE)
+				counts[2 + where.device]++;
+			else
+				counts[where.type == GPUSVM_LOCATION_SYSTEM]++;
+		}
+	}
+	return 0;
+}
+
+int run_pages(struct run *run)
+{
+	uint64_t counts[2 + RUN_DEVICES] = { 0 };
+	uintptr_t *pages;
+	json_t *devices;
+	size_t most = 0;
+	int result;
+
+	for (size_t i = 0; i < run->n_watched; i++)
+		most += run->watched[i].length / PAGE + 2;
+	pages = map_pages(most * sizeof(*pages));
+	if (!pages)
+		return tool_no_memory("the list of pages");
+	result = count_pages(run, pages, list_pages(run, pages), counts);
+	munmap(pages, most * sizeof(*pages));
+	devices = json_array();
+	for (unsigned i = 0; i < run->n_devices; i++)
+		json_array_append_new(devices, json_integer((json_int_t)counts[2 + i]));
+	json_object_set_new(run->report, "pages",
+			    json_pack("{s:I,s:I,s:o}", "unpopulated", (json_int_t)counts[0],
+				      "system", (json_int_t)counts[1], "devices", devices));
+	return result;
+}
+
+int run_graph(struct run *run, struct graph *ret)
+{
+	const char *path = run->n_inputs ? run->inputs[0] : PACKAGES;
+	int result = run->n_inputs ? graph_read(path, ret) : graph_read_packages(path, ret);
+
+	if (result)
+		return result;
+	json_object_set_new(run->report, "input", json_string(path));
+	json_object_set_new(run->report, "nodes", json_integer((json_int_t)ret->n_nodes));
+	json_object_set_new(run->report, "edges", json_integer((json_int_t)ret->n_edges));
+	return 0;
+}
+
+uint32_t *run_order(struct run *run, size_t n)
+{
+	uint32_t *order = malloc((n ? n : 1) * sizeof(*order));
+	uint64_t state = run->seed;
+
+	for (size_t i = 0; order && i < n; i++) {
+		size_t k = tool_random(&state) % (i + 1);
+
+		order[i] = order[k];
+		order[k] = (uint32_t)i;
+	}
+	return order;
+}
+
+static const struct {
+	const char *name;
+	size_t offset;
+} counters[] = {
+#define COUNTER(name) { #name, offsetof(struct gpusvm_stats, name) }
+	COUNTER(cpu_faults), COUNTER(device_faults), COUNTER(device_faults_replayed),
+	COUNTER(device_faults_stale), COUNTER(device_faults_fatal), COUNTER(pages_to_device),
+	COUNTER(pages_to_system), COUNTER(bytes_to_device), COUNTER(bytes_to_system),
+	COUNTER(evictions), COUNTER(invalidations), COUNTER(flushes), COUNTER(retries),
+	COUNTER(retry_chain_max), COUNTER(throttles), COUNTER(pins), COUNTER(vram_used),
+	COUNTER(vram_peak),
+#undef COUNTER
+};
+
+static void print_text(struct run *run, const struct gpusvm_stats *stats)
+{
+	json_t *pages = json_object_get(run->report, "pages"), *devices, *lines, *line;
+	size_t i;
+
+	printf("%s of %s\n", json_string_value(json_object_get(run->report, "workload")),
+	       json_string_value(json_object_get(run->report, "input")));
+	lines = json_object_get(run->report, "text");
+	json_array_foreach(lines, i, line)
+		printf("  %s\n", json_string_value(line));
+	devices = json_object_get(pages, "devices");
+	printf("pages at the end");
+	json_array_foreach(devices, i, line)
+		printf("%s %" JSON_INTEGER_FORMAT " on device %zu", i ? "," : ":",
+		       json_integer_value(line), i);
+	printf(", %" JSON_INTEGER_FORMAT " in system memory\n",
+	       json_integer_value(json_object_get(pages, "system")));
+	printf("moved           : %" PRIu64 " pages to devices, %" PRIu64 " to system memory, "
+	       "%" PRIu64 " evictions\n", stats->pages_to_device, stats->pages_to_system,
+	       stats->evictions);
+	printf("faults          : %" PRIu64 " of devices, %" PRIu64 " of the CPU\n",
+	       stats->device_faults, stats->cpu_faults);
+	printf("on the GPU      : %.1f ms\n", (double)run->device_ns / 1e6);
+	printf("result          : %s\n",
+	       json_is_true(json_object_get(run->report, "correct")) ? "equal to the CPU's" :
+								       "WRONG");
+}
+
+static int print_report(struct run *run)
+{
+	struct gpusvm_stats stats = { .size = sizeof(stats) };
+	struct gpusvm_device_info info = { .size = sizeof(info) };
+	json_t *counts = json_object();
+	int result = gpusvm_stats(run->svm, -1, &stats);
+
+	result = result ? result : gpusvm_device_info(run->svm, 0, &info);
+	if (result) {
+		json_decref(counts);
+		return tool_error("no statistics: %s", strerror(-result));
+	}
+	tool_progress_end();
+	if (!run->json) {
+		print_text(run, &stats);
+		json_decref(counts);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		uint64_t value = *(uint64_t *)((char *)&stats + counters[i].offset);
+
+		json_object_set_new(counts, counters[i].name, json_integer((json_int_t)value));
+	}
+	json_object_set_new(run->report, "vram_bytes", json_integer((json_int_t)info.vram_bytes));
+	json_object_set_new(run->report, "device_seconds", json_real((double)run->device_ns / 1e9));
+	json_object_set_new(run->report, "stats", counts);
+	json_object_del(run->report, "text");
+	tool_print_json(json_incref(run->report));
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct run *run);
+} workloads[] = {
+	{ "pagerank", run_pagerank },
+	{ "bfs", run_bfs },
+	{ "wordcount", run_wordcount },
+};
+
+/* 0, or TOOL_UNUSABLE after the error was told; -1: --help was served. */
+static int parse(struct run *run, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "input", required_argument, NULL, 'i' },
+		{ "devices", required_argument, NULL, 'd' },
+		{ "vram", required_argument, NULL, 'v' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	uint64_t n;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		switch (c) {
+		case 'i':
+			run->inputs[run->n_inputs++] = optarg;
+			break;
+		case 'd':
+			if (!tool_parse_number(optarg, &n) || !n || n > RUN_DEVICES)
+				return tool_error("--devices %s: not a number from 1 to %u",
+						  optarg, RUN_DEVICES);
+			run->n_devices = (unsigned)n;
+			break;
+		case 'v':
+			if (!tool_parse_size(optarg, &run->vram) || run->vram < 2u << 20)
+				return tool_error("--vram %s: not a size of 2M or more", optarg);
+			break;
+		case 's':
+			if (!tool_parse_number(optarg, &run->seed))
+				return tool_error("--seed %s: not a number", optarg);
+			break;
+		case 'j':
+			run->json = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return -1;
+		default:
+			return TOOL_UNUSABLE; /* getopt has told why */
+		}
+	}
+	if (optind != argc - 1)
+		return optind == argc ?
+			       tool_error("no workload was named; see 'gpusvm run --help'") :
+			       tool_error("'%s': one workload at a time", argv[optind + 1]);
+	return 0;
+}
+
+int tool_run(int argc, char **argv)
+{
+	struct run run = { .n_devices = 1, .seed = 1 };
+	const char *name;
+	int result;
+
+	run.inputs = calloc((size_t)argc, sizeof(*run.inputs));
+	run.report = json_object();
+	if (!run.inputs || !run.report)
+		return tool_no_memory("the arguments");
+	result = parse(&run, argc, argv);
+	if (result) {
+		free(run.inputs);
+		json_decref(run.report);
+		return result < 0 ? TOOL_RIGHT : result;
+	}
+	name = argv[optind];
+	result = -1;
+	for (size_t i = 0; i < sizeof(workloads) / sizeof(workloads[0]); i++) {
+		if (strcmp(workloads[i].name, name))
+			continue;
+		if (run.n_inputs > 1 && workloads[i].run != run_wordcount) {
+			result = tool_error("%s takes one --input", name);
+			break;
+		}
+		json_object_set_new(run.report, "workload", json_string(name));
+		json_object_set_new(run.report, "seed", json_integer((json_int_t)run.seed));
+		json_object_set_new(run.report, "device_count", json_integer(run.n_devices));
+		json_object_set_new(run.report, "text", json_array());
+		result = workloads[i].run(&run);
+	}
+	if (result < 0)
+		result = tool_error("'%s' is no workload; see 'gpusvm run --help'", name);
+	if (run.svm && json_object_get(run.report, "correct") && print_report(&run))
+		result = TOOL_UNUSABLE;
+	for (unsigned i = 0; i < run.n_devices; i++)
+		gpusvm_queue_destroy(run.queues[i]);
+	gpusvm_close(run.svm);
+	if (run.watched)
+		munmap(run.watched, run.n_watched * sizeof(*run.watched));
+	free(run.inputs);
+	json_decref(run.report);
+	return result;
+}

@@ -109,7 +109,7 @@ void driver_devices_put(struct gpusvm_driver *driver, u64 mask)
 /* The end of a device that no one should use any more: frees dd. The last user
  * may still be on its way out: a CPU fault that was served, say, lets go of the
  * page's devmem only after the page is home. */
-static void device_free(struct driver_device *dd)
+static bool device_free(struct driver_device *dd)
 {
 	u64 deadline = host_now() + 10 * HOST_SEC;
 
@@ -118,10 +118,11 @@ static void device_free(struct driver_device *dd)
 	/* Something still holds its pagemap, that is frames: leaked, not freed
 	 * under its user. */
 	if (HOST_WARN_ON(!host_load_acquire(&dd->torn_down)))
-		return;
+		return false;
 	host_work_flush(&dd->teardown); /* it may be in its last lines */
 	gpusvm_interval_tree_fini(&dd->bound);
 	host_free(dd);
+	return true;
 }
 
 /* Makes the table take it; index and pause state come with it. */
@@ -228,11 +229,8 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	gpusvm_mirror_fini(&driver->mirror);
 	driver_garbage_fini(driver); /* what fini's last invalidations queued */
 	for (i = 0; i < driver->n_devices; i++) {
-		struct driver_device *dd = driver->devices[i];
-
-		host_work_flush(&dd->teardown);
-		leaked |= !host_load_acquire(&dd->torn_down);
-		device_free(dd);
+		if (!device_free(driver->devices[i]))
+			leaked = true;
 	}
 	if (leaked)
 		return; /* its ops still reach the driver */

@@ -7,7 +7,9 @@
  * What may be done under which
  *   - Allocation: only under ranks below RANK_NOTIFIER_LIST. From there on a
  *     lock may be taken by an invalidation, and an invalidation may be what
- *     the memory manager does to find memory.
+ *     the memory manager does to find memory. A home that is no such memory
+ *     manager (a live process: its memory comes from a reserve of its own) may
+ *     allocate under its own locks, RANK_HOST_*, with none of the others held.
  *   - Waiting for a device to drain: only inside an invalidation (which holds
  *     nothing but RANK_MIRROR) or under ranks below it. Never with a block
  *     (page) lock or the event gate held.

@@ -129,7 +129,8 @@ static int extents_grow(struct mm *mm, u32 want)
 	more = host_alloc(max * sizeof(*more));
 	if (!more)
 		return -ENOMEM;
-	host_memcpy(more, mm->extents, mm->n_extents * sizeof(*more));
+	if (mm->n_extents)
+		host_memcpy(more, mm->extents, mm->n_extents * sizeof(*more));
 	host_free(mm->extents);
 	mm->extents = more;
 	mm->max_extents = max;

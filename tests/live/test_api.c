@@ -339,10 +339,13 @@ static void test_residency_order(void **state)
 
 static void test_stats(void **state)
 {
-	unsigned char *p = map_filled(32, 1);
+	/* A mapping of its own, so that no neighbour moves with it. */
+	unsigned char *edge = map_pages(34, PROT_NONE), *p = edge + PAGE;
 	struct gpusvm_stats s = stats(0), t;
 	unsigned sum = 0;
 
+	assert_int_equal(mprotect(p, 32 * PAGE, PROT_READ | PROT_WRITE), 0);
+	memset(p, 7, 32 * PAGE);
 	assert_int_equal(s.pages_to_device, 0);
 	assert_int_equal(gpusvm_memset(queue, p, 1, 32 * PAGE, NULL), 0);
 	s = stats(0);
@@ -357,12 +360,15 @@ static void test_stats(void **state)
 	for (size_t i = 0; i < 32; i++)
 		sum += p[i * PAGE];
 	assert_int_equal(sum, 32);
+	/* An access goes on before its fault is counted. */
+	for (int i = 0; i < 1000 && stats(-1).pages_to_system < 32; i++)
+		usleep(1000);
 	s = stats(-1);
 	assert_true(s.cpu_faults > 0 && s.cpu_faults <= 32);
 	assert_int_equal(s.pages_to_system, 32);
 	assert_int_equal(s.bytes_to_system, 32 * PAGE);
 	assert_int_equal(stats(0).vram_used, 0);
-	munmap(p, 32 * PAGE);
+	munmap(edge, 34 * PAGE);
 }
 
 static void test_events(void **state)
@@ -377,6 +383,9 @@ static void test_events(void **state)
 	p = map_filled(16, 2);
 	to_device(p, 16);
 	assert_int_equal(p[0], 2);
+	for (int i = 0; i < 1000 && stats(0).cpu_faults == 0; i++)
+		usleep(1000);
+	usleep(10000); /* recorded after it was counted */
 	n = gpusvm_events_read(svm, r, 100, sizeof(r[0]));
 	assert_true(n >= 2);
 	for (int i = 0; i < n; i++) {

@@ -43,16 +43,23 @@ static void unmark(struct mm *mm, struct block *b, u64 address, u64 length)
 		block_set(b, page_in_block(at), entry(ENTRY_SYSTEM, 0));
 }
 
+static int fill_with(struct mm *mm, u64 address, u64 length, bool write, u64 *done)
+{
+	if (write)
+		return uffd_copy(mm, address, zeros, length, done);
+	return uffd_zero(mm, address, length, done);
+}
+
 static void fill(struct mm *mm, struct block *b, u64 address, bool write)
 {
 	u64 length = fill_length(b, address), done;
-	int r;
+	int r = fill_with(mm, address, length, write, &done);
 
 	count(mm, zero_fills);
-	if (write)
-		r = uffd_copy(mm, address, zeros, length, &done);
-	else
-		r = uffd_zero(mm, address, length, &done);
+	/* The mapping, or what of it is registered, may end before 64K do: then
+	 * nothing at all was done. */
+	if (r && !done && r != -EAGAIN && length > HOST_PAGE_SIZE)
+		r = fill_with(mm, address, HOST_PAGE_SIZE, write, &done);
 	if (done)
 		unmark(mm, b, address, done);
 	if (r && !done)
@@ -131,6 +138,16 @@ static void lose(struct mm *mm, struct block *b, u64 address)
 	repeat_after(mm, address, 100 * HOST_MSEC);
 }
 
+static bool still_on_device(struct mm *mm, struct block *b, u64 address)
+{
+	bool still;
+
+	section_enter(mm, b);
+	still = entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE;
+	section_leave(mm, b);
+	return still;
+}
+
 void fault_serve_device(struct mm *mm, u64 address)
 {
 	struct block *b = block_find(mm, address);
@@ -159,8 +176,11 @@ void fault_serve_device(struct mm *mm, u64 address)
 	r = ops->migrate_to_ram(&fault);
 	ops->drop(fault.data);
 	/* Coming home wakes those who wait for it; but it may have been home, or
-	 * been moved by another, before this fault was looked at. */
-	if (r == 0)
+	 * been moved by another, before this fault was looked at. One that could
+	 * not be taken just now is not asked for again at once. */
+	if (r == 0 && still_on_device(mm, b, address))
+		repeat_after(mm, address, HOST_MSEC / 4);
+	else if (r == 0)
 		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
 	else if (r > 0)
 		repeat_after(mm, address, (u64)r);

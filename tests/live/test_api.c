@@ -114,6 +114,81 @@ static void test_errno(void **state)
 	munmap(p, 8 * PAGE);
 }
 
+/* Without a feature of the kernel: gpusvm_alloc's memory migrates, all else works. */
+static void without(uint64_t what)
+{
+	struct gpusvm_options options = { .size = sizeof(options), .home_without = what };
+	unsigned char *p, *q = map_filled(8, 3);
+	struct gpusvm_moved m;
+	uint64_t caps;
+	int err = gpusvm_open(&options, &svm);
+
+	if (err) {
+		print_message("without %u: %s\n", (unsigned)what, strerror(-err));
+		assert_true(err == -EPERM || err == -EOPNOTSUPP || err == -ENOSYS);
+		munmap(q, 8 * PAGE);
+		return;
+	}
+	assert_int_equal(gpusvm_caps(svm, &caps), 0);
+	assert_int_equal(gpusvm_queue_create(svm, 0, NULL, &queue), 0);
+	p = gpusvm_alloc(svm, 8 * PAGE);
+	assert_non_null(p);
+	memset(p, 1, 8 * PAGE);
+	assert_int_equal(move(p, 8, gpusvm_device(0), GPUSVM_STRICT, &m), 0);
+	assert_int_equal(m.moved, 8);
+	assert_int_equal(move(q, 8, gpusvm_device(0), 0, &m), 0);
+	assert_int_equal(m.moved, caps & GPUSVM_CAP_ANY_MEMORY ? 8 : 0);
+	assert_int_equal(gpusvm_memcpy(queue, p, q, 4 * PAGE, NULL), 0);
+	assert_int_equal(gpusvm_memcpy(queue, q + 4 * PAGE, p, 4 * PAGE, NULL), 0);
+	assert_memory_equal(q, q + 4 * PAGE, 4 * PAGE);
+	assert_int_equal(p[7 * PAGE], 1);
+	check_filled(q, 4, 3);
+	gpusvm_free(svm, p);
+	gpusvm_close(svm);
+	munmap(q, 8 * PAGE);
+}
+
+static void test_fallbacks(void **state)
+{
+	without(GPUSVM_WITHOUT_MOVE);
+	without(GPUSVM_WITHOUT_EVENT_FORK);
+	without(GPUSVM_WITHOUT_KERNEL_FAULTS);
+	without(GPUSVM_WITHOUT_SYSCALL);
+	without(GPUSVM_WITHOUT_MOVE | GPUSVM_WITHOUT_EVENT_FORK | GPUSVM_WITHOUT_KERNEL_FAULTS);
+}
+
+/* Several devices, and one without memory. */
+static void test_devices(void **state)
+{
+	struct gpusvm_device_desc desc[3] = {
+		{ .size = sizeof(desc[0]), .vram_bytes = 16 * MB },
+		{ .size = sizeof(desc[0]), .vram_bytes = 5 * MB + 1, .lanes = 3 },
+		{ .size = sizeof(desc[0]), .flags = GPUSVM_DEVICE_NO_VRAM },
+	};
+	struct gpusvm_options options = { .size = sizeof(options), .devices = desc, .n_devices = 3 };
+	struct gpusvm_device_info info = { .size = sizeof(info) };
+	unsigned char *p = map_filled(16, 1);
+	struct gpusvm_queue *queues[3];
+
+	assert_int_equal(gpusvm_open(&options, &svm), 0);
+	assert_int_equal(gpusvm_device_count(svm), 3);
+	assert_int_equal(gpusvm_device_info(svm, 1, &info), 0);
+	assert_int_equal(info.vram_bytes, 6 * MB);
+	assert_int_equal(info.lanes, 3);
+	assert_int_equal(gpusvm_device_info(svm, 2, &info), 0);
+	assert_int_equal(info.vram_bytes, 0);
+	assert_int_equal(info.flags, GPUSVM_DEVICE_NO_VRAM);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(gpusvm_queue_create(svm, i, NULL, &queues[i]), 0);
+	for (int i = 0; i < 30; i++)
+		assert_int_equal(gpusvm_memset(queues[i % 3], p + i, i, 16 * PAGE - 30, NULL), 0);
+	for (int i = 0; i < 29; i++)
+		assert_int_equal(p[i], i);
+	assert_int_equal(p[16 * PAGE - 30], 29);
+	gpusvm_close(svm);
+	munmap(p, 16 * PAGE);
+}
+
 /* ---- Memory ---- */
 
 static void test_alloc(void **state)
@@ -483,6 +558,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_open),
 		cmocka_unit_test(test_nothing_is_left),
 		cmocka_unit_test(test_errno),
+		cmocka_unit_test(test_fallbacks),
+		cmocka_unit_test(test_devices),
 		WITH(test_alloc),
 		WITH(test_prefetch),
 		WITH(test_prefetch_holes),

@@ -137,6 +137,22 @@ static void test_unpopulated_moves_as_zeros(void **state)
 	(void)state;
 }
 
+/* A fault near the end of a mapping that is no multiple of 64K was filled beyond
+ * it, which does nothing, for ever. */
+static void test_fill_at_the_end_of_a_mapping(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+
+	munmap(p + 37 * PAGE, HUGE_SIZE - 37 * PAGE);
+	p[0] = 1;
+	out(p, PAGE);
+	p[36 * PAGE] = 36;
+	assert_int_equal(p[35 * PAGE], 0);
+	assert_int_equal(p[36 * PAGE], 36);
+	done(p);
+	(void)state;
+}
+
 static void test_munmap(void **state)
 {
 	char *p = on_device(true);
@@ -630,6 +646,7 @@ int main(void)
 		cmocka_unit_test(test_there_and_back),
 		cmocka_unit_test(test_part),
 		cmocka_unit_test(test_unpopulated_moves_as_zeros),
+		cmocka_unit_test(test_fill_at_the_end_of_a_mapping),
 		cmocka_unit_test(test_munmap),
 		cmocka_unit_test(test_partial_munmap),
 		cmocka_unit_test(test_map_fixed_over),

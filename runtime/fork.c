@@ -17,8 +17,16 @@
 
 static int pause_call(struct gpusvm_event *event)
 {
-	gpusvm_driver_pause(event->svm->driver);
-	return 0;
+	struct gpusvm *svm = event->svm;
+	struct mm_caps caps;
+
+	gpusvm_driver_pause(svm->driver);
+	mm_caps_get(svm->mm, &caps);
+	if (caps.flags & MM_CAP_FORK)
+		return 0;
+	/* The home would not hear of the child: it gets what is in system memory,
+	 * and nothing leaves that until the fork is over. */
+	return gpusvm_driver_evict(svm->driver, -1, DRIVER_CAUSE_FORK);
 }
 
 static int resume_call(struct gpusvm_event *event)

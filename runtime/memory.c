@@ -188,7 +188,7 @@ static int residency_call(struct gpusvm_event *event)
 				       event->buffer);
 }
 
-static struct gpusvm_location location_of(int where)
+struct gpusvm_location location_of(int where)
 {
 	if (where == DRIVER_SYSTEM)
 		return gpusvm_system();

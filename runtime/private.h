@@ -212,7 +212,8 @@ void queue_work_done(struct gpusvm_queue *queue);
 /* ---- memory.c ------------------------------------------------------------- */
 /* [p, p + len) rounded outward to pages; -EINVAL when it wraps around. */
 int interval_outward(const void *p, size_t len, u64 *start, u64 *end);
-/* A location as the driver's: -EINVAL, -ENODEV. */
+struct gpusvm_location location_of(int where); /* the driver's */
+/* The other way: -EINVAL, -ENODEV. */
 int location_check(struct gpusvm *svm, struct gpusvm_location where, int *ret);
 /* Checks, and fills in event->u.prefetch. */
 int prefetch_prepare(struct gpusvm_event *event, const void *p, size_t len,

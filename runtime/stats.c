@@ -97,13 +97,6 @@ void ring_fini(struct event_ring *ring)
 	host_free(ring->records);
 }
 
-static struct gpusvm_location ring_location(int where)
-{
-	if (where == DRIVER_SYSTEM)
-		return gpusvm_system();
-	return where >= 0 ? gpusvm_device(where) : gpusvm_none();
-}
-
 static struct gpusvm_event_record ring_lost(u64 time, u64 n)
 {
 	return (struct gpusvm_event_record){
@@ -163,8 +156,8 @@ void ring_event(void *arg, const struct gpusvm_driver_event *event)
 			.cause = (u32)event->cause,
 			.device = event->device,
 			.result = event->result,
-			.from = ring_location(event->from),
-			.to = ring_location(event->to),
+			.from = location_of(event->from),
+			.to = location_of(event->to),
 			.address = event->address,
 			.length = event->length,
 		};

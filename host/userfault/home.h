@@ -239,9 +239,13 @@ struct mm {
 	struct extent *extents;		/* by address, apart */
 	u32 n_extents, max_extents;
 
+	struct { /* registered in advance, while events is what it is; see vma.c */
+		struct host_mutex lock; /* RANK_LEAF */
+		u64 start, end, events;
+	} ahead;
+
 	struct host_rwlock out_lock; /* RANK_DEVMEM: read by transactions that take
 				      * pages out; written around a fork */
-	u32 frozen;
 
 	struct userfault_counters counters; /* atomic */
 	u64 alloc_base, alloc_size;

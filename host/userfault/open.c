@@ -39,6 +39,7 @@ static void locks_init(struct mm *mm)
 	host_rwlock_init(&mm->gate, RANK_HOST_GATE);
 	host_mutex_init(&mm->regions_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->extents_lock, RANK_HOST_POOL);
+	host_mutex_init(&mm->ahead.lock, RANK_LEAF);
 	mm->region_end = HOST_HUGE_PAGES; /* ids begin above 0 */
 	notifiers_init(mm);
 }
@@ -125,6 +126,7 @@ void userfault_close(struct mm *mm)
 	host_mutex_destroy(&mm->seq_lock);
 	host_waitq_destroy(&mm->seq_waitq);
 	host_mutex_destroy(&mm->regions_lock);
+	host_mutex_destroy(&mm->ahead.lock);
 	the_mm = NULL;
 	mm_put(mm);
 }

@@ -54,9 +54,47 @@ static void registered_add(struct block *b, u64 start, u64 end)
 	}
 }
 
+/* Devices that go through memory in order meet block after block: where the one
+ * before is registered, some of those to come are registered in the same call.
+ * What is known of them holds as long as no event is read. */
+#define AHEAD (15 * HOST_HUGE_SIZE)
+
+static bool follows(struct mm *mm, const struct block *b)
+{
+	const struct block *before = block_find(mm, b->address - HOST_HUGE_SIZE);
+
+	return before && host_read_once(&before->registered_end) == b->address;
+}
+
+static bool registered_ahead(struct mm *mm, u64 start, u64 end, u64 events)
+{
+	bool covered;
+
+	host_mutex_lock(&mm->ahead.lock);
+	covered = mm->ahead.events == events && start >= mm->ahead.start && end <= mm->ahead.end;
+	host_mutex_unlock(&mm->ahead.lock);
+	return covered;
+}
+
+static int register_missing(struct mm *mm, struct block *b, const struct userfault_vma *v,
+			    u64 first, u64 last, u64 events)
+{
+	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (mm->info.move ? 0 : UFFDIO_REGISTER_MODE_WP);
+	u64 end = follows(mm, b) ? host_min(v->end, b->address + HOST_HUGE_SIZE + AHEAD) : last;
+	int r = uffd_register(mm, mm->fd, first, end - first, mode);
+
+	if (r || end == last)
+		return r;
+	host_mutex_lock(&mm->ahead.lock);
+	mm->ahead.start = first;
+	mm->ahead.end = end;
+	mm->ahead.events = events;
+	host_mutex_unlock(&mm->ahead.lock);
+	return 0;
+}
+
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
 {
-	u64 mode = UFFDIO_REGISTER_MODE_MISSING;
 	u64 first, last, events;
 	int r;
 
@@ -72,17 +110,17 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 		return 0;
 	first = host_max(v->start, b->address);
 	last = host_min(v->end, b->address + HOST_HUGE_SIZE);
-	if (!mm->info.move)
-		mode |= UFFDIO_REGISTER_MODE_WP;
 	/* Events of what was here before must have been read, so that none of them
 	 * is taken for one of this mapping; and none may come while we note it. */
 	do {
 		while (events_unread(mm))
 			wait_for_reader(mm);
 		events = host_load_acquire(&mm->events);
-		r = uffd_register(mm, mm->fd, first, last - first, mode);
-		if (r)
-			return r;
+		if (!registered_ahead(mm, first, last, events)) {
+			r = register_missing(mm, b, v, first, last, events);
+			if (r)
+				return r;
+		}
 		section_enter(mm, b);
 		if (events == host_load_acquire(&mm->events))
 			registered_add(b, first, last);

@@ -165,7 +165,9 @@ static void test_devices(void **state)
 		{ .size = sizeof(desc[0]), .vram_bytes = 5 * MB + 1, .lanes = 3 },
 		{ .size = sizeof(desc[0]), .flags = GPUSVM_DEVICE_NO_VRAM },
 	};
-	struct gpusvm_options options = { .size = sizeof(options), .devices = desc, .n_devices = 3 };
+	struct gpusvm_options options = {
+		.size = sizeof(options), .devices = desc, .n_devices = 3,
+	};
 	struct gpusvm_device_info info = { .size = sizeof(info) };
 	unsigned char *p = map_filled(16, 1);
 	struct gpusvm_queue *queues[3];
@@ -240,9 +242,11 @@ static void test_prefetch(void **state)
 	assert_int_equal(m.already, 100);
 	assert_int_equal(m.moved, 0);
 	/* One byte is one page; two may be two. */
-	assert_int_equal(gpusvm_prefetch(svm, p + 5 * PAGE + 9, 1, gpusvm_system(), 0, &m, NULL), 0);
+	assert_int_equal(gpusvm_prefetch(svm, p + 5 * PAGE + 9, 1, gpusvm_system(), 0, &m, NULL),
+			 0);
 	assert_int_equal(m.moved, 1);
-	assert_int_equal(gpusvm_prefetch(svm, p + 8 * PAGE - 1, 2, gpusvm_system(), 0, &m, NULL), 0);
+	assert_int_equal(gpusvm_prefetch(svm, p + 8 * PAGE - 1, 2, gpusvm_system(), 0, &m, NULL),
+			 0);
 	assert_int_equal(m.moved, 2);
 	assert_int_equal(count_in(p, 100, GPUSVM_LOCATION_SYSTEM), 3);
 	assert_int_equal(gpusvm_prefetch(svm, p, 0, gpusvm_system(), GPUSVM_STRICT, &m, NULL), 0);

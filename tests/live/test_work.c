@@ -405,7 +405,7 @@ static void test_order_of_queues(void **state)
 
 	assert_int_equal(gpusvm_queue_create(svm, 0, NULL, &other), 0);
 	assert_int_equal(launch(wait_kernel, &flag, sizeof(flag), 1, &first), 0);
-	assert_int_equal(gpusvm_memset(queue, p, 1, 64 * PAGE, NULL == flag ? NULL : &last), 0);
+	assert_int_equal(gpusvm_memset(queue, p, 1, 64 * PAGE, &last), 0);
 	assert_int_equal(gpusvm_queue_wait(other, last), 0);
 	gpusvm_event_put(last);
 	assert_int_equal(gpusvm_queue_prefetch(other, p, 64 * PAGE, gpusvm_device(0), GPUSVM_STRICT,
@@ -437,7 +437,8 @@ static void test_wait_for_prefetch(void **state)
 	struct gpusvm_event *event;
 	struct gpusvm_stats s;
 
-	assert_int_equal(gpusvm_prefetch(svm, p, 2000 * PAGE, gpusvm_device(0), 0, NULL, &event), 0);
+	assert_int_equal(gpusvm_prefetch(svm, p, 2000 * PAGE, gpusvm_device(0), 0, NULL, &event),
+			 0);
 	assert_int_equal(gpusvm_queue_wait(queue, event), 0);
 	gpusvm_event_put(event);
 	assert_int_equal(gpusvm_memset(queue, p, 7, 2000 * PAGE, NULL), 0);

@@ -223,10 +223,18 @@ static int bo_copy(struct gpusvm_devmem *devmem, const struct gpusvm_copy *list,
 	return dd->ops->copy(dd->device, list, n, after, done);
 }
 
+static void bo_read(struct gpusvm_devmem *devmem, u64 frame, void *buffer)
+{
+	struct driver_device *dd = driver_bo_of(devmem)->device;
+
+	dd->ops->memory_read(dd->device, frame, buffer);
+}
+
 static const struct gpusvm_devmem_ops bo_ops = {
 	.release = bo_release,
 	.frame = bo_frame,
 	.free_frames = bo_free_frames,
+	.read = bo_read,
 	.copy = bo_copy,
 };
 

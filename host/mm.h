@@ -358,7 +358,12 @@ struct mm_migrate {
 	u64 home[16];
 };
 
-enum { MM_STAYED_PINNED = 1u, MM_STAYED_NOT_MIGRATABLE = 2u, MM_STAYED_HOLE = 4u, MM_STAYED_BUSY = 8u };
+enum {
+	MM_STAYED_PINNED = 1u,
+	MM_STAYED_NOT_MIGRATABLE = 2u,
+	MM_STAYED_HOLE = 4u,
+	MM_STAYED_BUSY = 8u,
+};
 
 /* By address. 0 also when nothing was collected (then end is still owed).
  *   -EFAULT  the address space is going away

@@ -121,6 +121,10 @@ int pagemap_region_read(struct mm_page *page, unsigned i, void *buffer)
 		.length = HOST_PAGE_SIZE,
 	};
 
+	if (devmem->ops->read) {
+		devmem->ops->read(devmem, mm_page_index(page) + i, buffer);
+		return 0;
+	}
 	if (!host_is_aligned((u64)(uintptr_t)buffer, HOST_PAGE_SIZE))
 		return -EINVAL;
 	return devmem->ops->copy(devmem, &copy, 1, NULL, NULL);

@@ -19,8 +19,7 @@ static unsigned run_length(struct gpusvm_devmem *devmem, unsigned i, unsigned ma
 	u64 frame = devmem->ops->frame(devmem, i);
 	unsigned n = 1;
 
-	while (i + n < devmem->npages && n < max &&
-	       devmem->ops->frame(devmem, i + n) == frame + n)
+	while (i + n < devmem->npages && n < max && devmem->ops->frame(devmem, i + n) == frame + n)
 		n++;
 	return n;
 }
@@ -53,7 +52,8 @@ static int evict_run(struct mm_migrate *m, struct pagemap_copies *copies, u64 fr
 	}
 	mm_migrate_end(m);
 	if (moved && ops->migrated)
-		ops->migrated(devmem, devmem->mm, 0, moved, false, GPUSVM_MIGRATE_EVICTION, started);
+		ops->migrated(devmem, devmem->mm, 0, moved, false, GPUSVM_MIGRATE_EVICTION,
+			      started);
 	return err;
 }
 
@@ -78,10 +78,10 @@ static int evict_pass(struct mm_migrate *m, struct pagemap_copies *copies, unsig
 
 static __attribute__((__noinline__)) int evict_pass_small(struct gpusvm_devmem *devmem)
 {
-	mm_mpfn_t src[EVICT_CHUNK] = { 0 }, dst[EVICT_CHUNK] = { 0 };
+	mm_mpfn_t src[EVICT_CHUNK] = {0}, dst[EVICT_CHUNK] = {0};
 	struct gpusvm_copy list[EVICT_COPIES];
 	struct pagemap_copies copies;
-	struct mm_migrate m = { .src = src, .dst = dst };
+	struct mm_migrate m = {.src = src, .dst = dst};
 
 	pagemap_copies_init(&copies, devmem, NULL, list, EVICT_COPIES);
 	return evict_pass(&m, &copies, EVICT_CHUNK);
@@ -102,8 +102,7 @@ static int evict_used(struct gpusvm_devmem *devmem)
 	w = pagemap_migration_alloc(devmem, devmem->npages, NULL, false);
 	gpusvm_retry_init(&retry, 0, EVICT_TRIES);
 	do {
-		err = w ? evict_pass(&w->m, &w->copies, devmem->npages) :
-			  evict_pass_small(devmem);
+		err = w ? evict_pass(&w->m, &w->copies, devmem->npages) : evict_pass_small(devmem);
 		if (host_load_acquire(&devmem->resident) == 0)
 			err = 0;
 		else if (!err && !detached(devmem, HOST_MSEC))

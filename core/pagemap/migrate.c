@@ -46,7 +46,7 @@ static bool select_peer(void *pagemap, struct mm_page *page)
  * NONE without: it cannot be reached. */
 static struct gpusvm_addr source_addr(struct pagemap_migration *w, unsigned i, bool *zero)
 {
-	const struct gpusvm_addr none = { 0 };
+	const struct gpusvm_addr none = {0};
 	mm_mpfn_t src = w->m.src[i];
 	struct gpusvm_pagemap *peer;
 	struct mm_page *page;
@@ -218,7 +218,8 @@ static int check(const struct gpusvm_devmem *devmem, u64 start, u64 end)
 }
 
 /* May 2M pages stay whole? The caller says that its frames allow it. */
-static bool compound_fits(struct gpusvm_devmem *devmem, const struct gpusvm_migrate_details *details)
+static bool compound_fits(struct gpusvm_devmem *devmem,
+			  const struct gpusvm_migrate_details *details)
 {
 	u64 frame;
 
@@ -275,7 +276,7 @@ int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
 	struct mm *mm = devmem->mm;
 	int err = check(devmem, start, end);
 
-	*result = (struct gpusvm_migrate_result){ 0 };
+	*result = (struct gpusvm_migrate_result){0};
 	if (!err && !mm_use(mm))
 		err = -EFAULT;
 	if (!err) {

@@ -48,6 +48,11 @@ static u64 memory_free_bytes(struct gpusvm_device *device)
 	return frames << HOST_PAGE_SHIFT;
 }
 
+static void memory_read(struct gpusvm_device *device, u64 frame, void *buffer)
+{
+	host_memcpy(buffer, gpusvm_soft_memory(device, frame), HOST_PAGE_SIZE);
+}
+
 void *gpusvm_soft_memory(struct gpusvm_device *device, u64 frame)
 {
 	return to_soft(device)->vram + (frame << HOST_PAGE_SHIFT);
@@ -214,6 +219,7 @@ static const struct gpusvm_device_ops soft_ops = {
     .memory_alloc = memory_alloc,
     .memory_free = memory_free,
     .memory_free_bytes = memory_free_bytes,
+    .memory_read = memory_read,
     .copy = soft_copy,
     .vm_create = soft_vm_create,
     .vm_destroy = soft_vm_destroy,

@@ -96,8 +96,9 @@ void rank_check_alloc(void)
 
 	for (i = 0; i < n_held; i++)
 		if (held[i].rank >= RANK_NOTIFIER_LIST && held[i].rank < RANK_HOST_BLOCK)
-			host_rank_fail("memory is allocated under a lock that an invalidation takes",
-				       (enum host_lock_rank)held[i].rank, RANK_HOST);
+			host_rank_fail(
+			    "memory is allocated under a lock that an invalidation takes",
+			    (enum host_lock_rank)held[i].rank, RANK_HOST);
 }
 
 #endif

@@ -26,8 +26,7 @@ int alloc_init(struct mm *mm)
 		if (mm->alloc_base > base)
 			munmap((void *)base, mm->alloc_base - base);
 		munmap((void *)(mm->alloc_base + size), base + HOST_HUGE_SIZE - mm->alloc_base);
-		mm->alloc_runs =
-			host_alloc_zeroed(size / HOST_HUGE_SIZE * sizeof(*mm->alloc_runs));
+		mm->alloc_runs = host_alloc_zeroed(size / HOST_HUGE_SIZE * sizeof(*mm->alloc_runs));
 		return mm->alloc_runs ? 0 : -ENOMEM;
 	}
 	return -ENOMEM;

@@ -16,7 +16,7 @@ void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 fr
 
 	/* Losing an event would lose data; there is no one to tell. */
 	HOST_CHECK(c);
-	*c = (struct change){ .start = start, .end = end, .event = event, .frames = frames };
+	*c = (struct change){.start = start, .end = end, .event = event, .frames = frames};
 	host_mutex_lock(&mm->changes_lock);
 	*mm->changes_tail = c;
 	mm->changes_tail = &c->next;
@@ -47,7 +47,7 @@ static void applier(void *arg)
 
 	for (;;) {
 		host_wait(&mm->changes_waitq, host_load_seq(&mm->queued) != mm->applied ||
-						      host_load_acquire(&mm->stopping));
+						  host_load_acquire(&mm->stopping));
 		c = change_next(mm);
 		if (!c) {
 			if (host_load_acquire(&mm->stopping))

@@ -78,7 +78,7 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 		old->sa_sigaction(sig, info, context);
 	} else if (old->sa_handler == SIG_DFL || old->sa_handler == SIG_IGN) {
 		/* Returning repeats the access, now with the default action. */
-		struct sigaction dfl = { .sa_handler = SIG_DFL };
+		struct sigaction dfl = {.sa_handler = SIG_DFL};
 
 		sigaction(sig, &dfl, NULL);
 		if (info->si_code <= 0)
@@ -97,8 +97,8 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 
 void bus_init(void)
 {
-	struct sigaction sa = { .sa_sigaction = on_signal,
-				.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+	struct sigaction sa = {.sa_sigaction = on_signal,
+			       .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
 
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGSEGV, &sa, &old_segv);

@@ -390,8 +390,9 @@ static void protect_out(struct mm *mm, struct mm_migrate *m, struct transaction 
 			u64 done;
 
 			section_enter(mm, t->block);
-			r = in_place(t, i) ? uffd_zero(mm, entry_address(t, i), HOST_PAGE_SIZE, &done) :
-					     -ENOENT;
+			r = in_place(t, i)
+				? uffd_zero(mm, entry_address(t, i), HOST_PAGE_SIZE, &done)
+				: -ENOENT;
 			if (!r || r == -EEXIST)
 				r = uffd_protect(mm, entry_address(t, i), HOST_PAGE_SIZE, true);
 			section_leave(mm, t->block);
@@ -547,7 +548,7 @@ static void split_in_place(struct mm *mm, struct transaction *t, struct mm_page 
 int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 first)
 {
 	struct mm *mm = m->mm;
-	struct run run = { 0 };
+	struct run run = {0};
 	struct transaction *t;
 
 	if (!m->npages || m->npages > HOST_HUGE_PAGES || first + m->npages > region->npages)

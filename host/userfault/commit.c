@@ -10,7 +10,7 @@
 
 #include <sys/mman.h>
 
-#define COPY_MAX 16u  /* pages in one section's COPY */
+#define COPY_MAX 16u   /* pages in one section's COPY */
 #define MOVE_LEAST 16u /* pages for which a MOVE is faster */
 
 /* ---- Out: system memory to device frames ----------------------------------- */
@@ -77,8 +77,8 @@ static void commit_in_place_out(struct mm *mm, struct mm_migrate *m, struct tran
 static void drop_sources(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	for (unsigned i = 0, n; i < t->npages; i += n) {
-		for (n = 0; i + n < t->npages && bit(t->taken, i + n) &&
-			    (t->compound || m->dst[i + n]);)
+		for (n = 0;
+		     i + n < t->npages && bit(t->taken, i + n) && (t->compound || m->dst[i + n]);)
 			n++;
 		if (!n) {
 			n = 1;
@@ -190,15 +190,14 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 	if (t->npages <= SMALL_WINDOW && !t->compound)
 		t->bounce = bounce_take(mm);
 	else if (!t->slot)
-		t->slot = staging_take_ready(mm, t->npages,
-					     !t->compound || (t->block && t->block->small_backed),
-					     &t->at);
+		t->slot = staging_take_ready(
+		    mm, t->npages, !t->compound || (t->block && t->block->small_backed), &t->at);
 	if (!t->bounce && (!t->slot || t->out))
 		return -ENOMEM;
 	for (unsigned i = 0; i < t->npages; i++)
 		if (t->frames[i])
-			m->dst[i] = MM_MPFN_SYSTEM | MM_MPFN_MIGRATE |
-				    (m->src[i] & MM_MPFN_COMPOUND);
+			m->dst[i] =
+			    MM_MPFN_SYSTEM | MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND);
 	return 0;
 }
 
@@ -349,9 +348,9 @@ static bool commit_run_in(struct mm *mm, const struct home_run *run, unsigned *n
 			section_leave(mm, b);
 			return false;
 		}
-		done = fill_home(mm, b, at, run,
-				 run_in_place(mm, b, at, run, t->bounce ? COPY_MAX : HOST_HUGE_PAGES),
-				 &r);
+		done = fill_home(
+		    mm, b, at, run,
+		    run_in_place(mm, b, at, run, t->bounce ? COPY_MAX : HOST_HUGE_PAGES), &r);
 		if (!done && r == -EEXIST) {
 			/* There already, by the part of a MOVE that was done. */
 			(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE, HOST_PAGE_SIZE);
@@ -396,7 +395,7 @@ static bool commit_split_in(struct mm *mm, struct mm_migrate *m, struct transact
 		section_leave(mm, b);
 	}
 	for (unsigned k = 0, n; k < HOST_HUGE_PAGES; k += n) {
-		struct home_run run = { .t = t, .i = i + k, .id = id + k, .counting = true };
+		struct home_run run = {.t = t, .i = i + k, .id = id + k, .counting = true};
 
 		all &= commit_run_in(mm, &run, &n);
 	}
@@ -451,7 +450,7 @@ static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t
 				m->src[i] &= ~MM_MPFN_MIGRATE;
 			continue;
 		}
-		home = commit_run_in(mm, &(struct home_run){ .t = t, .i = i }, &n);
+		home = commit_run_in(mm, &(struct home_run){.t = t, .i = i}, &n);
 		for (unsigned k = 0; k < n && !home; k++)
 			m->src[i + k] &= ~MM_MPFN_MIGRATE;
 	}

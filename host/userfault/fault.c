@@ -151,7 +151,7 @@ static bool still_on_device(struct mm *mm, struct block *b, u64 address)
 void fault_serve_device(struct mm *mm, u64 address)
 {
 	struct block *b = block_find(mm, address);
-	struct mm_cpu_fault fault = { .mm = mm, .address = address };
+	struct mm_cpu_fault fault = {.mm = mm, .address = address};
 	const struct mm_region_ops *ops = NULL;
 	s64 r;
 
@@ -159,9 +159,9 @@ void fault_serve_device(struct mm *mm, u64 address)
 	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
 		bool compound = block_compound(mm, b);
 
-		fault.page = frame_page(mm, entry_id(compound ? b->uniform :
-								block_get(b, page_in_block(address))),
-					compound);
+		fault.page = frame_page(
+		    mm, entry_id(compound ? b->uniform : block_get(b, page_in_block(address))),
+		    compound);
 		fault.data = mm_page_data(fault.page);
 		ops = mm_page_region(fault.page)->ops;
 		ops->hold(fault.data);

@@ -24,7 +24,7 @@ static u8 page_buffer[HOST_PAGE_SIZE] HOST_STATIC __attribute__((aligned(4096)))
 
 static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
 {
-	struct uffdio_copy copy = { .dst = address, .src = (u64)bytes, .len = HOST_PAGE_SIZE };
+	struct uffdio_copy copy = {.dst = address, .src = (u64)bytes, .len = HOST_PAGE_SIZE};
 	int r;
 
 	do
@@ -56,7 +56,8 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 	default:
 		page = frame_page(mm, b->pages ? entry_id(e) : entry_id(b->uniform), !b->pages);
 		if (mm_page_region(page)->ops->read(page, b->pages ? 0 : i, page_buffer)) {
-			host_warn("a device page could not be read for a child", __FILE__, __LINE__);
+			host_warn("a device page could not be read for a child", __FILE__,
+				  __LINE__);
 			return;
 		}
 		copy_page(mm, child_fd, address, page_buffer);

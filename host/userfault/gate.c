@@ -38,7 +38,7 @@ void wait_for_reader(struct mm *mm)
 
 int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
 {
-	struct uffdio_copy copy = { .dst = dst, .src = (u64)src, .len = length };
+	struct uffdio_copy copy = {.dst = dst, .src = (u64)src, .len = length};
 	int r = mm->sys->ioctl(mm->fd, UFFDIO_COPY, &copy);
 
 	count(mm, copies);
@@ -49,7 +49,7 @@ int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
 
 int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done)
 {
-	struct uffdio_zeropage zero = { .range = { .start = dst, .len = length } };
+	struct uffdio_zeropage zero = {.range = {.start = dst, .len = length}};
 	int r = mm->sys->ioctl(mm->fd, UFFDIO_ZEROPAGE, &zero);
 
 	if (done)
@@ -59,7 +59,7 @@ int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done)
 
 int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
 {
-	struct uffdio_move move = { .dst = dst, .src = src, .len = length };
+	struct uffdio_move move = {.dst = dst, .src = src, .len = length};
 	int r = mm->sys->ioctl(mm->fd, UFFDIO_MOVE, &move);
 
 	count(mm, moves);
@@ -69,7 +69,7 @@ int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
 
 int uffd_wake(struct mm *mm, u64 start, u64 length)
 {
-	struct uffdio_range range = { .start = start, .len = length };
+	struct uffdio_range range = {.start = start, .len = length};
 
 	count(mm, wakes);
 	return mm->sys->ioctl(mm->fd, UFFDIO_WAKE, &range);
@@ -78,8 +78,8 @@ int uffd_wake(struct mm *mm, u64 start, u64 length)
 int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect)
 {
 	struct uffdio_writeprotect wp = {
-		.range = { .start = start, .len = length },
-		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	    .range = {.start = start, .len = length},
+	    .mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 
 	return mm->sys->ioctl(mm->fd, UFFDIO_WRITEPROTECT, &wp);
@@ -87,14 +87,14 @@ int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect)
 
 int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode)
 {
-	struct uffdio_register reg = { .range = { .start = start, .len = length }, .mode = mode };
+	struct uffdio_register reg = {.range = {.start = start, .len = length}, .mode = mode};
 
 	return mm->sys->ioctl(fd, UFFDIO_REGISTER, &reg);
 }
 
 int uffd_poison(struct mm *mm, u64 start, u64 length)
 {
-	struct uffdio_poison poison = { .range = { .start = start, .len = length } };
+	struct uffdio_poison poison = {.range = {.start = start, .len = length}};
 
 	if (!mm->info.poison)
 		return -EOPNOTSUPP;

@@ -111,9 +111,9 @@ struct mm_region {
 	const struct mm_region_ops *ops;
 	void *priv;
 	u64 npages;
-	u32 base;	       /* id of frame 0 */
-	struct mm_page *pages; /* npages; touched only for small frames */
-	struct mm_page *heads; /* npages / 512, for compound ones */
+	u32 base;		    /* id of frame 0 */
+	struct mm_page *pages;	    /* npages; touched only for small frames */
+	struct mm_page *heads;	    /* npages / 512, for compound ones */
 	u64 used_small, used_heads; /* frames in use; atomic */
 };
 
@@ -135,19 +135,19 @@ struct slot {
 #define SMALL_WINDOW 16u /* pages that are brought home by COPY */
 #define BOUNCE_SIZE (SMALL_WINDOW * HOST_PAGE_SIZE)
 #define SLOTS 256u
-#define SLOTS_KEPT 40u	    /* full ones kept for the way back */
-#define SLOTS_KEPT_IDLE 4u  /* of them, after a second without use */
+#define SLOTS_KEPT 40u	   /* full ones kept for the way back */
+#define SLOTS_KEPT_IDLE 4u /* of them, after a second without use */
 
 struct staging {
 	struct host_mutex lock; /* RANK_HOST_POOL */
 	u64 base;		/* SLOTS * 2M of address space, in U */
 	u64 fill_base;		/* the same outside U: pages made there for the way back */
 	struct slot *slots;
-	struct slot *empty;   /* nothing populated */
-	struct slot *open;    /* used in part, by transactions of less than 2M */
-	struct slot *spent;   /* used up, not all populated: to be emptied */
+	struct slot *empty;		     /* nothing populated */
+	struct slot *open;		     /* used in part, by transactions of less than 2M */
+	struct slot *spent;		     /* used up, not all populated: to be emptied */
 	struct slot *full_huge, *full_small; /* all populated: for the way back */
-	struct slot *ready; /* small, populated in part: the same */
+	struct slot *ready;		     /* small, populated in part: the same */
 	u32 n_full;
 	u64 last_use;
 	struct slot *fill; /* slots of fill_base, free ones */
@@ -180,15 +180,15 @@ struct extent {
 
 struct mm {
 	struct host_ref ref;
-	bool dying;	 /* no more mm_use */
-	bool child;	 /* a forked copy: nothing works any more */
+	bool dying; /* no more mm_use */
+	bool child; /* a forked copy: nothing works any more */
 	u32 without;
 	struct userfault_info info;
 	struct userfault_hooks hooks;
 	const struct userfault_sys *sys;
-	int fd;	      /* U: user memory and staging */
-	int watch_fd; /* W: memory that stays in place (WP_ASYNC); -1: none */
-	int kick_fd;  /* eventfd that ends the reader's poll */
+	int fd;		 /* U: user memory and staging */
+	int watch_fd;	 /* W: memory that stays in place (WP_ASYNC); -1: none */
+	int kick_fd;	 /* eventfd that ends the reader's poll */
 	bool restricted; /* only memory of gpusvm_alloc migrates */
 
 	struct host_rwlock gate; /* RANK_HOST_GATE */
@@ -221,7 +221,6 @@ struct mm {
 		u64 due, address;
 	} delayed[64];
 	u32 n_delayed;
-
 
 	struct host_thread applier;
 	struct host_mutex changes_lock; /* RANK_HOST */
@@ -299,7 +298,7 @@ struct host_waitq *block_waitq(struct mm *mm, const struct block *b);
 /* ---- region.c ------------------------------------------------------------ */
 struct mm_page *frame_page(struct mm *mm, u32 id, bool head);
 u32 frame_id(const struct mm_page *page);
-void frame_free(struct mm_page *page); /* calls ops->free */
+void frame_free(struct mm_page *page);				  /* calls ops->free */
 struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small one */
 /* Frees a chain as in struct change. */
 void frames_free_chain(struct mm *mm, u32 chain);
@@ -381,15 +380,15 @@ struct transaction {
 	/* Pages on their way out lie here at `at` + i; for the way home it gives
 	 * populated pages there. */
 	struct slot *slot;
-	unsigned at; /* place in the slot of entry 0 */
+	unsigned at;	/* place in the slot of entry 0 */
 	char *bounce;	/* for a few pages home, instead of a slot */
 	entry_t *spare; /* for block_expand */
 	bool out, in;	/* pages of the kind were collected */
 	bool compound;	/* all 512 as one */
 	bool all_present;
-	bool by_copy;	/* no MOVE: sources stay in place, write-protected */
-	bool huge;	/* the memory is a huge page */
-	u32 *frames;	/* id + 1 of collected device frames, 0: none */
+	bool by_copy; /* no MOVE: sources stay in place, write-protected */
+	bool huge;    /* the memory is a huge page */
+	u32 *frames;  /* id + 1 of collected device frames, 0: none */
 	u32 few_frames[SMALL_WINDOW];
 	u64 eligible[HOST_HUGE_PAGES / 64]; /* by i: may leave system memory */
 	u64 taken[HOST_HUGE_PAGES / 64];    /* by i: state OUT, ours */

@@ -70,8 +70,7 @@ static void tell_orders(struct mm_range_fault *rf, u64 start, u64 end)
 		while (n < max && p[n] == p[0] + n * sizeof(struct mm_page))
 			n++;
 		for (unsigned i = 0; i < n; i += 1u << order) {
-			struct mm_page *page =
-				(struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(p[i]);
+			struct mm_page *page = (struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(p[i]);
 
 			order = run_order(at + i * HOST_PAGE_SIZE, n - i);
 			while (order && !host_is_aligned(mm_page_index(page), 1u << order))
@@ -111,14 +110,15 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 				return 0;
 			}
 			if (n == HOST_HUGE_PAGES) {
-				fill_run(pfns, device_pfn(head, HOST_HUGE_ORDER, l->vma.write), 0, n);
+				fill_run(pfns, device_pfn(head, HOST_HUGE_ORDER, l->vma.write), 0,
+					 n);
 				return 0;
 			}
 			/* A part of a whole page: the frames in it. */
 			for (unsigned k = 0; k < n; k++)
-				pfns[k] = device_pfn(&mm_page_region(head)->pages[mm_page_index(head) +
-										  i + k],
-						     0, l->vma.write);
+				pfns[k] = device_pfn(
+				    &mm_page_region(head)->pages[mm_page_index(head) + i + k], 0,
+				    l->vma.write);
 			return 1;
 		default:
 			return -EBUSY;
@@ -211,7 +211,7 @@ static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
 static int bring_home(struct mm *mm, u64 address)
 {
 	struct block *b = block_find(mm, address);
-	struct mm_cpu_fault fault = { .mm = mm, .address = address };
+	struct mm_cpu_fault fault = {.mm = mm, .address = address};
 	const struct mm_region_ops *ops = NULL;
 	s64 r;
 
@@ -219,9 +219,9 @@ static int bring_home(struct mm *mm, u64 address)
 	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
 		bool compound = block_compound(mm, b);
 
-		fault.page = frame_page(mm, entry_id(compound ? b->uniform :
-								block_get(b, page_in_block(address))),
-					compound);
+		fault.page = frame_page(
+		    mm, entry_id(compound ? b->uniform : block_get(b, page_in_block(address))),
+		    compound);
 		fault.data = mm_page_data(fault.page);
 		ops = mm_page_region(fault.page)->ops;
 		ops->hold(fault.data);
@@ -273,7 +273,7 @@ static int look(struct mm *mm, struct lookup *l)
 int mm_range_fault(struct mm_range_fault *rf)
 {
 	struct mm *mm = rf->mm;
-	struct lookup l = { .rf = rf };
+	struct lookup l = {.rf = rf};
 	u64 events;
 	int r;
 
@@ -424,7 +424,7 @@ void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
 
 			if (entry_kind(e) == ENTRY_DEVICE || entry_kind(e) == ENTRY_IN)
 				ret[(a - start) >> HOST_PAGE_SHIFT] =
-					frame_page(mm, entry_id(e), head);
+				    frame_page(mm, entry_id(e), head);
 		}
 		section_leave(mm, b);
 	}

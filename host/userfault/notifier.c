@@ -35,7 +35,7 @@ int mm_notifier_insert(struct mm_notifier *n, struct mm *mm, u64 start, u64 end,
 {
 	if (start >= end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
 		return -EINVAL;
-	*n = (struct mm_notifier){ .ops = ops, .mm = mm, .start = start, .end = end };
+	*n = (struct mm_notifier){.ops = ops, .mm = mm, .start = start, .end = end};
 	host_write_lock(&mm->notifiers_lock);
 	link_of(n)->next = mm->notifiers;
 	mm->notifiers = n;
@@ -125,11 +125,8 @@ static void finish_one(struct mm *mm, struct mm_notifier *n, const struct mm_inv
 
 void notify(struct mm *mm, u64 start, u64 end, enum mm_event event, const void *migrator)
 {
-	struct mm_invalidation inv = { .start = start,
-				       .end = end,
-				       .event = event,
-				       .migrator = migrator,
-				       .blockable = true };
+	struct mm_invalidation inv = {
+	    .start = start, .end = end, .event = event, .migrator = migrator, .blockable = true};
 	bool any = false;
 
 	host_read_lock(&mm->notifiers_lock);

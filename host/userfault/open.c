@@ -16,8 +16,8 @@ static void unregister_all(struct mm *mm)
 {
 	/* Closing the descriptors would do, but only when the last copy is gone. */
 	for (u32 i = 1; i < mm->n_blocks; i++) {
-		struct uffdio_range range = { .start = mm->by_number[i]->address,
-					      .len = HOST_HUGE_SIZE };
+		struct uffdio_range range = {.start = mm->by_number[i]->address,
+					     .len = HOST_HUGE_SIZE};
 
 		(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
 	}

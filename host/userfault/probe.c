@@ -9,13 +9,12 @@
 
 #include <stdio.h>
 
-#define EVENTS                                                                 \
-	(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+#define EVENTS (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 #define WANTED (EVENTS | UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON)
 
 static int api(const struct userfault_sys *sys, int fd, u64 features, struct uffdio_api *ret)
 {
-	*ret = (struct uffdio_api){ .api = UFFD_API, .features = features };
+	*ret = (struct uffdio_api){.api = UFFD_API, .features = features};
 	return sys->ioctl(fd, UFFDIO_API, ret);
 }
 
@@ -59,8 +58,8 @@ static void tell_features(u64 features, u32 without, struct userfault_info *info
 {
 	info->features = features;
 	info->move = features & UFFD_FEATURE_MOVE && !(without & USERFAULT_WITHOUT_MOVE);
-	info->event_fork = features & UFFD_FEATURE_EVENT_FORK &&
-			   !(without & USERFAULT_WITHOUT_EVENT_FORK);
+	info->event_fork =
+	    features & UFFD_FEATURE_EVENT_FORK && !(without & USERFAULT_WITHOUT_EVENT_FORK);
 	info->event_remap = features & UFFD_FEATURE_EVENT_REMAP;
 	info->event_remove = features & UFFD_FEATURE_EVENT_REMOVE;
 	info->event_unmap = features & UFFD_FEATURE_EVENT_UNMAP;

@@ -44,8 +44,8 @@ static bool lead_or_defer(struct mm *mm, u64 *deferred)
 		mm->idle++;
 		host_mutex_unlock(&mm->leader_lock);
 		host_wait(&mm->leader_waitq, !host_load_acquire(&mm->has_leader) ||
-						     host_load_acquire(&mm->n_deferred) ||
-						     host_load_acquire(&mm->stopping));
+						 host_load_acquire(&mm->n_deferred) ||
+						 host_load_acquire(&mm->stopping));
 		host_mutex_lock(&mm->leader_lock);
 		mm->idle--;
 		if (mm->stopping && mm->has_leader) {
@@ -133,9 +133,9 @@ static bool read_message(struct mm *mm, int fd, struct uffd_msg *msg)
 static void lead(struct mm *mm)
 {
 	struct pollfd fds[3] = {
-		{ .fd = mm->fd, .events = POLLIN },
-		{ .fd = mm->kick_fd, .events = POLLIN },
-		{ .fd = mm->watch_fd, .events = POLLIN },
+	    {.fd = mm->fd, .events = POLLIN},
+	    {.fd = mm->kick_fd, .events = POLLIN},
+	    {.fd = mm->watch_fd, .events = POLLIN},
 	};
 	struct uffd_msg msg;
 

@@ -28,7 +28,7 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 	r->npages = npages;
 	r->pages = host_alloc_pages(host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
 	r->heads = host_alloc_pages(
-		host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads), HOST_PAGE_SIZE));
+	    host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads), HOST_PAGE_SIZE));
 	if (!r->pages || !r->heads)
 		goto fail;
 	host_mutex_lock(&mm->regions_lock);
@@ -46,10 +46,12 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 	return 0;
 fail:
 	if (r->pages)
-		host_free_pages(r->pages, host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
+		host_free_pages(r->pages,
+				host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
 	if (r->heads)
-		host_free_pages(r->heads, host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads),
-							HOST_PAGE_SIZE));
+		host_free_pages(
+		    r->heads,
+		    host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads), HOST_PAGE_SIZE));
 	host_free(r);
 	return -ENOMEM;
 }
@@ -102,7 +104,8 @@ u64 mm_page_index(const struct mm_page *page)
 {
 	struct mm_region *r = mm_page_region(page);
 
-	return is_head(r, page) ? (u64)(page - r->heads) << HOST_HUGE_ORDER : (u64)(page - r->pages);
+	return is_head(r, page) ? (u64)(page - r->heads) << HOST_HUGE_ORDER
+				: (u64)(page - r->pages);
 }
 
 void *mm_page_data(const struct mm_page *page)
@@ -142,8 +145,8 @@ struct mm_page *frame_page(struct mm *mm, u32 id, bool head)
 		struct mm_region *r = host_load_acquire(&mm->regions[i]);
 
 		if (r && id >= r->base && id - r->base < r->npages)
-			return head ? &r->heads[(id - r->base) >> HOST_HUGE_ORDER] :
-				      &r->pages[id - r->base];
+			return head ? &r->heads[(id - r->base) >> HOST_HUGE_ORDER]
+				    : &r->pages[id - r->base];
 	}
 	HOST_CHECK(!"a frame of no region");
 	return NULL;

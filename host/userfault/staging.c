@@ -166,7 +166,7 @@ int staging_init(struct mm *mm)
 void staging_fini(struct mm *mm)
 {
 	struct staging *st = &mm->staging;
-	struct uffdio_range range = { .start = st->base, .len = AREA };
+	struct uffdio_range range = {.start = st->base, .len = AREA};
 
 	host_work_cancel(&st->trim);
 	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
@@ -192,14 +192,13 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 		s = pop(&st->open);
 	if (!s)
 		s = pop(&st->empty);
-	if (!s && (st->spent || st->open || st->ready || st->full_small ||
-		   st->full_huge)) {
+	if (!s && (st->spent || st->open || st->ready || st->full_small || st->full_huge)) {
 		/* Every slot waits for the trimmer, or a way back that nobody takes. */
-		s = pop(st->spent	 ? &st->spent :
-			st->open	 ? &st->open :
-			st->ready	 ? &st->ready :
-			st->full_small ? &st->full_small :
-					 &st->full_huge);
+		s = pop(st->spent	 ? &st->spent
+			: st->open	 ? &st->open
+			: st->ready	 ? &st->ready
+			: st->full_small ? &st->full_small
+					 : &st->full_huge);
 		if (bits_count(s) == HOST_HUGE_PAGES)
 			full_count(mm, -1);
 		drop = true;
@@ -244,8 +243,8 @@ struct slot *staging_take_ready(struct mm *mm, unsigned n, bool small, unsigned 
 	if (n < HOST_HUGE_PAGES && st->ready && st->ready->ready >= n)
 		s = pop(&st->ready);
 	if (!s && (st->full_small || st->full_huge)) {
-		s = pop((small && st->full_small) || !st->full_huge ? &st->full_small :
-								      &st->full_huge);
+		s = pop((small && st->full_small) || !st->full_huge ? &st->full_small
+								    : &st->full_huge);
 		s->ready = HOST_HUGE_PAGES;
 		full_count(mm, -1);
 	}

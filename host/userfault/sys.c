@@ -84,7 +84,7 @@ static void parse_maps_line(const char *line, struct userfault_vma *ret)
 	const char *p = line;
 	u64 major, minor;
 
-	*ret = (struct userfault_vma){ .page_size = (u32)HOST_PAGE_SIZE };
+	*ret = (struct userfault_vma){.page_size = (u32)HOST_PAGE_SIZE};
 	ret->start = parse_hex(&p);
 	p++;
 	ret->end = parse_hex(&p);
@@ -139,9 +139,9 @@ static int vma_from_maps(u64 address, struct userfault_vma *ret)
 static int sys_vma(u64 address, struct userfault_vma *ret)
 {
 	struct procmap_query q = {
-		.size = sizeof(q),
-		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
-		.query_addr = address,
+	    .size = sizeof(q),
+	    .query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+	    .query_addr = address,
 	};
 
 	if (!has_query)
@@ -149,15 +149,15 @@ static int sys_vma(u64 address, struct userfault_vma *ret)
 	if (ioctl(maps_fd, PROCMAP_QUERY, &q) < 0)
 		return -errno;
 	*ret = (struct userfault_vma){
-		.start = q.vma_start,
-		.end = q.vma_end,
-		.offset = q.vma_offset,
-		.inode = q.inode,
-		.device = (u64)q.dev_major << 32 | q.dev_minor,
-		.page_size = (u32)q.vma_page_size,
-		.read = q.vma_flags & PROCMAP_QUERY_VMA_READABLE,
-		.write = q.vma_flags & PROCMAP_QUERY_VMA_WRITABLE,
-		.shared = q.vma_flags & PROCMAP_QUERY_VMA_SHARED,
+	    .start = q.vma_start,
+	    .end = q.vma_end,
+	    .offset = q.vma_offset,
+	    .inode = q.inode,
+	    .device = (u64)q.dev_major << 32 | q.dev_minor,
+	    .page_size = (u32)q.vma_page_size,
+	    .read = q.vma_flags & PROCMAP_QUERY_VMA_READABLE,
+	    .write = q.vma_flags & PROCMAP_QUERY_VMA_WRITABLE,
+	    .shared = q.vma_flags & PROCMAP_QUERY_VMA_SHARED,
 	};
 	return 0;
 }
@@ -165,13 +165,13 @@ static int sys_vma(u64 address, struct userfault_vma *ret)
 static int sys_scan(u64 start, u64 end, u64 mask, struct page_region *ret, unsigned n)
 {
 	struct pm_scan_arg arg = {
-		.size = sizeof(arg),
-		.start = start,
-		.end = end,
-		.vec = (u64)ret,
-		.vec_len = n,
-		.category_anyof_mask = mask,
-		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+	    .size = sizeof(arg),
+	    .start = start,
+	    .end = end,
+	    .vec = (u64)ret,
+	    .vec_len = n,
+	    .category_anyof_mask = mask,
+	    .return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
 	};
 	int r;
 
@@ -182,14 +182,14 @@ static int sys_scan(u64 start, u64 end, u64 mask, struct page_region *ret, unsig
 }
 
 const struct userfault_sys userfault_sys_linux = {
-	.open = sys_open,
-	.ioctl = sys_ioctl,
-	.read = sys_read,
-	.poll = sys_poll,
-	.madvise = sys_madvise,
-	.vma = sys_vma,
-	.scan = sys_scan,
-	.close = sys_close,
+    .open = sys_open,
+    .ioctl = sys_ioctl,
+    .read = sys_read,
+    .poll = sys_poll,
+    .madvise = sys_madvise,
+    .vma = sys_vma,
+    .scan = sys_scan,
+    .close = sys_close,
 };
 
 int userfault_sys_init(void)
@@ -205,10 +205,10 @@ int userfault_sys_init(void)
 	has_query = true;
 	has_query = sys_vma((u64)&maps_fd, &vma) == 0;
 	has_scan = pagemap_fd >= 0;
-	has_scan = has_scan && sys_scan(host_align_down((u64)&maps_fd, HOST_PAGE_SIZE),
-					host_align_down((u64)&maps_fd, HOST_PAGE_SIZE) +
-						HOST_PAGE_SIZE,
-					PAGE_IS_PRESENT, &region, 1) >= 0;
+	has_scan =
+	    has_scan && sys_scan(host_align_down((u64)&maps_fd, HOST_PAGE_SIZE),
+				 host_align_down((u64)&maps_fd, HOST_PAGE_SIZE) + HOST_PAGE_SIZE,
+				 PAGE_IS_PRESENT, &region, 1) >= 0;
 	return 0;
 }
 

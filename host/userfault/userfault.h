@@ -13,13 +13,13 @@
 #define USERFAULT_WITHOUT_SYSCALL 8u	   /* only /dev/userfaultfd */
 
 struct userfault_info {
-	u64 features;	  /* as the kernel said (UFFD_FEATURE_*) */
+	u64 features; /* as the kernel said (UFFD_FEATURE_*) */
 	u64 ioctls;
 	bool move, event_fork, event_remap, event_remove, event_unmap;
 	bool kernel_faults, wp_async, pagemap_scan, procmap_query, poison;
 	bool through_device; /* opened by /dev/userfaultfd */
-	u32 caps;	  /* MM_CAP_* that follow */
-	char error[256];  /* why there is no home, in words; empty: there is one */
+	u32 caps;	     /* MM_CAP_* that follow */
+	char error[256];     /* why there is no home, in words; empty: there is one */
 };
 /* What a home opened with this would have; opens and closes a throwaway context.
  * 0, or -ENOSYS, -EPERM, -EOPNOTSUPP with error filled. */

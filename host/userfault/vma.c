@@ -27,7 +27,7 @@ int mm_vma_find(struct mm *mm, u64 start, u64 end, struct mm_vma *ret)
 		return r == -ENOENT ? -ENOENT : -EFAULT;
 	if (v.start >= end)
 		return -ENOENT;
-	*ret = (struct mm_vma){ .start = v.start, .end = v.end };
+	*ret = (struct mm_vma){.start = v.start, .end = v.end};
 	if (v.read)
 		ret->flags |= MM_VMA_READ;
 	if (v.write)
@@ -218,7 +218,7 @@ static void extents_cut(struct mm *mm, u64 start, u64 end)
 
 int extent_note(struct mm *mm, const struct userfault_vma *v, u64 start, u64 end, bool watched)
 {
-	struct extent e = { .vma = *v, .watched = watched };
+	struct extent e = {.vma = *v, .watched = watched};
 	u32 i, n = 0;
 	int r;
 

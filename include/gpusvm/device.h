@@ -150,6 +150,9 @@ struct gpusvm_device_ops {
 	int (*memory_alloc)(struct gpusvm_device *device, unsigned order, u64 *ret);
 	void (*memory_free)(struct gpusvm_device *device, u64 frame, unsigned order);
 	u64 (*memory_free_bytes)(struct gpusvm_device *device);
+	/* Reads 4K of memory through the processor's own window: no copy engine, no
+	 * lock, no sleep. For a fork, where the home may hold locks of its own. */
+	void (*memory_read)(struct gpusvm_device *device, u64 frame, void *buffer);
 
 	/* Copies n entries, in any order among each other. done NULL: complete when
 	 * it returns, on this thread if the engine is idle. Else asynchronous: list
@@ -172,7 +175,8 @@ struct gpusvm_device_ops {
 	int (*vm_prepare)(struct gpusvm_device_vm *vm, u64 va, u64 length, bool small);
 	/* Writes leaves for n runs, one after the other from va; a run's leaves are
 	 * as large as its order, va and address allow. PROTO_NONE leaves a gap of
-	 * its order: what is there stays. Replaces what was there: the caller flushes if that had been
+	 * its order: what is there stays. Replaces what was there: the caller flushes if
+	 * that had been
 	 * valid with other contents. Does not sleep on anything but
 	 * RANK_DEVICE_VM, does not allocate. Context: RANK_MIRROR held for reading. */
 	void (*vm_map)(struct gpusvm_device_vm *vm, u64 va, const struct gpusvm_addr *runs,
@@ -205,9 +209,11 @@ struct gpusvm_device_ops {
 	 * good until the lane's next access; *length: in the wish, out what it
 	 * gives. Faults and waits as needed. Does not return when the access is
 	 * fatal: the job ends there. */
-	void *(*lane_access)(struct gpusvm_lane *lane, u64 va, u64 *length, enum gpusvm_access access);
+	void *(*lane_access)(struct gpusvm_lane *lane, u64 va, u64 *length,
+			     enum gpusvm_access access);
 	/* A pair at once, both good until the next access. */
-	void (*lane_access2)(struct gpusvm_lane *lane, u64 dst, u64 src, u64 *length, void **dst_ret,
+	void (*lane_access2)(struct gpusvm_lane *lane, u64 dst, u64 src, u64 *length,
+			     void **dst_ret,
 			     const void **src_ret);
 	/* Ends the open access, if any. */
 	void (*lane_end)(struct gpusvm_lane *lane);

@@ -51,8 +51,8 @@ struct gpusvm_pagemap_ops {
 			   u64 timeslice, struct gpusvm_migrate_result *result);
 	/* Which pages around a CPU fault go home with it: page index `fault` of a
 	 * window of n pages (those of one aligned 2M that share a devmem) gives
-	 * [*first, *last). address: of the fault, for this call only. NULL: 64K around. Pure, or on atomics of the devmem:
-	 * called on the CPU fault path (law 5). */
+	 * [*first, *last). address: of the fault, for this call only. NULL: 64K around.
+	 * Pure, or on atomics of the device: called on the CPU fault path (law 5). */
 	void (*fault_window)(struct gpusvm_devmem *devmem, u64 address, unsigned fault, unsigned n,
 			     unsigned *first, unsigned *last);
 	/* n pages went to (or, to_device, came from) system memory. For statistics
@@ -106,6 +106,9 @@ struct gpusvm_devmem_ops {
 	u64 (*frame)(struct gpusvm_devmem *devmem, unsigned i);
 	/* 1 << order frames are not in use any more. Context as release. */
 	void (*free_frames)(struct gpusvm_devmem *devmem, u64 frame, unsigned order);
+	/* Reads 4K of a frame with no lock and no sleep, for a forked child. NULL: it
+	 * is done by copy. */
+	void (*read)(struct gpusvm_devmem *devmem, u64 frame, void *buffer);
 	/* Copies, or clears, in either direction; as copy of device.h. done NULL:
 	 * complete on return. */
 	int (*copy)(struct gpusvm_devmem *devmem, const struct gpusvm_copy *list, unsigned n,

@@ -31,11 +31,16 @@ static struct gpusvm_queue *queue;
 static inline int open_one(uint64_t vram, uint64_t flags, size_t event_ring)
 {
 	struct gpusvm_device_desc desc = {
-		.size = sizeof(desc), .kind = "soft", .vram_bytes = vram, .flags = flags,
+	    .size = sizeof(desc),
+	    .kind = "soft",
+	    .vram_bytes = vram,
+	    .flags = flags,
 	};
 	struct gpusvm_options options = {
-		.size = sizeof(options), .devices = &desc, .n_devices = 1,
-		.event_ring = event_ring,
+	    .size = sizeof(options),
+	    .devices = &desc,
+	    .n_devices = 1,
+	    .event_ring = event_ring,
 	};
 	int err = gpusvm_open(&options, &svm);
 
@@ -102,7 +107,7 @@ static inline size_t count_in(const void *p, size_t n, enum gpusvm_location_type
 static inline int move(const void *p, size_t n, struct gpusvm_location where, unsigned flags,
 		       struct gpusvm_moved *moved)
 {
-	*moved = (struct gpusvm_moved){ .size = sizeof(*moved) };
+	*moved = (struct gpusvm_moved){.size = sizeof(*moved)};
 	return gpusvm_prefetch(svm, p, n * PAGE, where, flags, moved, NULL);
 }
 
@@ -117,7 +122,7 @@ static inline void to_device(const void *p, size_t n)
 
 static inline struct gpusvm_stats stats(int device)
 {
-	struct gpusvm_stats s = { .size = sizeof(s) };
+	struct gpusvm_stats s = {.size = sizeof(s)};
 
 	assert_int_equal(gpusvm_stats(svm, device, &s), 0);
 	return s;

@@ -113,12 +113,12 @@ static void mini_copy(struct mm_migrate *m)
 static u64 mini_home(u64 start, u64 end)
 {
 	mm_mpfn_t *src = host_alloc(HOST_HUGE_PAGES * 8), *dst = host_alloc(HOST_HUGE_PAGES * 8);
-	struct mm_migrate m = { .mm = mini->mm,
-				.start = start,
-				.end = end,
-				.flags = MM_MIGRATE_DEVICE | MM_MIGRATE_COMPOUND,
-				.src = src,
-				.dst = dst };
+	struct mm_migrate m = {.mm = mini->mm,
+			       .start = start,
+			       .end = end,
+			       .flags = MM_MIGRATE_DEVICE | MM_MIGRATE_COMPOUND,
+			       .src = src,
+			       .dst = dst};
 	u64 moved = 0;
 
 	if (mm_migrate_begin(&m) == 0) {
@@ -146,24 +146,24 @@ static s64 mini_to_ram(struct mm_cpu_fault *fault)
 }
 
 static const struct mm_region_ops mini_ops = {
-	.migrate_to_ram = mini_to_ram,
-	.free = mini_free,
-	.split = mini_split,
-	.hold = mini_hold,
-	.drop = mini_hold,
-	.read = mini_read,
+    .migrate_to_ram = mini_to_ram,
+    .free = mini_free,
+    .split = mini_split,
+    .hold = mini_hold,
+    .drop = mini_hold,
+    .read = mini_read,
 };
 
 /* Moves [start, end), within 2M, to the device; pages moved. */
 static u64 mini_out(u64 start, u64 end, u32 *reason)
 {
 	mm_mpfn_t *src = host_alloc(HOST_HUGE_PAGES * 8), *dst = host_alloc(HOST_HUGE_PAGES * 8);
-	struct mm_migrate m = { .mm = mini->mm,
-				.start = start,
-				.end = end,
-				.flags = MM_MIGRATE_SYSTEM | MM_MIGRATE_COMPOUND,
-				.src = src,
-				.dst = dst };
+	struct mm_migrate m = {.mm = mini->mm,
+			       .start = start,
+			       .end = end,
+			       .flags = MM_MIGRATE_SYSTEM | MM_MIGRATE_COMPOUND,
+			       .src = src,
+			       .dst = dst};
 	u64 moved = 0;
 
 	if (mm_migrate_begin(&m) == 0) {

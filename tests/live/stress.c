@@ -37,7 +37,7 @@
 #define WORDS (SECTOR / 8)
 
 enum writer { CPU_0, CPU_1, GPU, DIRECT, FORK, WRITERS };
-static const char *const writer_names[] = { "cpu 0", "cpu 1", "gpu", "direct", "fork" };
+static const char *const writer_names[] = {"cpu 0", "cpu 1", "gpu", "direct", "fork"};
 
 static char *field;
 static struct gpusvm *svm;
@@ -122,8 +122,8 @@ static void gpu_kernel(struct gpusvm_lane *lane, uint64_t page, const void *p)
 
 static void *gpu_writer(void *arg)
 {
-	static const struct gpusvm_kernel kernel = { sizeof(kernel), "stress", gpu_kernel };
-	struct gpu_args args = { .field = field, .errors = calloc(1, sizeof(uint64_t)) };
+	static const struct gpusvm_kernel kernel = {sizeof(kernel), "stress", gpu_kernel};
+	struct gpu_args args = {.field = field, .errors = calloc(1, sizeof(uint64_t))};
 	struct gpusvm_queue *queue;
 	int r = gpusvm_queue_create(svm, 0, NULL, &queue);
 
@@ -237,7 +237,8 @@ static void *mapper(void *arg)
 		int byte = 1 + rand_r(&seed) % 100;
 		char *q;
 
-		mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		     0);
 		if (rand_r(&seed) % 2)
 			madvise(p, size, MADV_HUGEPAGE);
 		expect(p, 0, size, 0);
@@ -296,13 +297,13 @@ static void field_make(void)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = { { "seconds", required_argument, NULL, 's' },
-					       { "seed", required_argument, NULL, 'S' },
-					       { 0 } };
+	static const struct option longs[] = {
+	    {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'S'}, {0}};
 	unsigned seconds = 20, seed = (unsigned)time(NULL), n = 0;
 	/* A device smaller than what is moved, so that it evicts as well. */
-	struct gpusvm_device_desc desc = { .size = sizeof(desc), .kind = "soft", .vram_bytes = 10 << 20 };
-	struct gpusvm_options options = { .size = sizeof(options), .devices = &desc, .n_devices = 1 };
+	struct gpusvm_device_desc desc = {
+	    .size = sizeof(desc), .kind = "soft", .vram_bytes = 10 << 20};
+	struct gpusvm_options options = {.size = sizeof(options), .devices = &desc, .n_devices = 1};
 	pthread_t threads[8];
 	int c, r, fd;
 
@@ -340,6 +341,7 @@ int main(int argc, char **argv)
 	gpusvm_close(svm);
 	for (unsigned w = 0; w < WRITERS; w++)
 		printf("stress: %-6s %lu sectors\n", writer_names[w], done[w]);
-	printf("stress: %lu moves, %lu mappings, %lu wrong\n", done[WRITERS], done[WRITERS + 1], bad);
+	printf("stress: %lu moves, %lu mappings, %lu wrong\n", done[WRITERS], done[WRITERS + 1],
+	       bad);
 	return bad ? 1 : 0;
 }

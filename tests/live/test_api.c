@@ -9,8 +9,8 @@
 
 static void test_open(void **state)
 {
-	struct gpusvm_options options = { .size = sizeof(options) };
-	struct gpusvm_device_info info = { .size = sizeof(info) };
+	struct gpusvm_options options = {.size = sizeof(options)};
+	struct gpusvm_device_info info = {.size = sizeof(info)};
 	struct gpusvm *a, *b;
 	uint64_t caps = 0;
 
@@ -117,7 +117,7 @@ static void test_errno(void **state)
 /* Without a feature of the kernel: gpusvm_alloc's memory migrates, all else works. */
 static void without(uint64_t what)
 {
-	struct gpusvm_options options = { .size = sizeof(options), .home_without = what };
+	struct gpusvm_options options = {.size = sizeof(options), .home_without = what};
 	unsigned char *p, *q = map_filled(8, 3);
 	struct gpusvm_moved m;
 	uint64_t caps;
@@ -161,14 +161,16 @@ static void test_fallbacks(void **state)
 static void test_devices(void **state)
 {
 	struct gpusvm_device_desc desc[3] = {
-		{ .size = sizeof(desc[0]), .vram_bytes = 16 * MB },
-		{ .size = sizeof(desc[0]), .vram_bytes = 5 * MB + 1, .lanes = 3 },
-		{ .size = sizeof(desc[0]), .flags = GPUSVM_DEVICE_NO_VRAM },
+	    {.size = sizeof(desc[0]), .vram_bytes = 16 * MB},
+	    {.size = sizeof(desc[0]), .vram_bytes = 5 * MB + 1, .lanes = 3},
+	    {.size = sizeof(desc[0]), .flags = GPUSVM_DEVICE_NO_VRAM},
 	};
 	struct gpusvm_options options = {
-		.size = sizeof(options), .devices = desc, .n_devices = 3,
+	    .size = sizeof(options),
+	    .devices = desc,
+	    .n_devices = 3,
 	};
-	struct gpusvm_device_info info = { .size = sizeof(info) };
+	struct gpusvm_device_info info = {.size = sizeof(info)};
 	unsigned char *p = map_filled(16, 1);
 	struct gpusvm_queue *queues[3];
 
@@ -237,7 +239,7 @@ static void test_prefetch(void **state)
 	assert_int_equal(info.mapped_by, 1); /* it is mapped there too */
 	assert_int_equal(info.duplicates, 0);
 	assert_int_equal(info.flags & 27, GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_POPULATED |
-					  GPUSVM_PAGE_READABLE | GPUSVM_PAGE_WRITABLE);
+					      GPUSVM_PAGE_READABLE | GPUSVM_PAGE_WRITABLE);
 	assert_int_equal(move(p, 100, gpusvm_device(0), GPUSVM_STRICT, &m), 0);
 	assert_int_equal(m.already, 100);
 	assert_int_equal(m.moved, 0);
@@ -276,8 +278,8 @@ static void test_prefetch_holes(void **state)
 	assert_int_equal(move(p + 10 * PAGE, 4, gpusvm_device(0), 0, &m), 0);
 	assert_int_equal(m.holes, 4);
 	check_filled(p, 10, 5);
-	assert_int_equal(gpusvm_prefetch(svm, NULL, PAGE, gpusvm_device(0), GPUSVM_STRICT, NULL,
-					 NULL), -ENOENT);
+	assert_int_equal(
+	    gpusvm_prefetch(svm, NULL, PAGE, gpusvm_device(0), GPUSVM_STRICT, NULL, NULL), -ENOENT);
 	munmap(p, 64 * PAGE);
 }
 
@@ -382,15 +384,15 @@ static void test_residency(void **state)
 		assert_int_equal(far[k].mark, 0);
 	}
 	assert_int_equal(i[0].flags, GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_POPULATED |
-				     GPUSVM_PAGE_READABLE | GPUSVM_PAGE_WRITABLE);
+					 GPUSVM_PAGE_READABLE | GPUSVM_PAGE_WRITABLE);
 	assert_int_equal(i[0].location.type, GPUSVM_LOCATION_SYSTEM);
 	assert_int_equal(i[0].mapped_by, 0);
-	assert_int_equal(i[1].flags, GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_READABLE |
-				     GPUSVM_PAGE_WRITABLE);
+	assert_int_equal(i[1].flags,
+			 GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_READABLE | GPUSVM_PAGE_WRITABLE);
 	assert_int_equal(i[1].location.type, GPUSVM_LOCATION_NONE);
 	assert_int_equal(i[2].flags & ~GPUSVM_PAGE_POPULATED, GPUSVM_PAGE_MAPPED);
-	assert_int_equal(i[3].flags, GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_POPULATED |
-				     GPUSVM_PAGE_READABLE);
+	assert_int_equal(i[3].flags,
+			 GPUSVM_PAGE_MAPPED | GPUSVM_PAGE_POPULATED | GPUSVM_PAGE_READABLE);
 	assert_int_equal(i[4].flags, 0);
 	assert_int_equal(i[4].location.type, GPUSVM_LOCATION_NONE);
 	assert_int_equal(gpusvm_residency(svm, p, 1, i, 1, sizeof(i[0]) - 1), -EINVAL);
@@ -487,8 +489,8 @@ static void test_events(void **state)
 	for (int i = 0; i < 10; i++) {
 		to_device(p, 16);
 		assert_int_equal(p[0], 2);
-		assert_int_equal(move(p, 16, gpusvm_system(), 0,
-				      &(struct gpusvm_moved){ .size = 0 }), 0);
+		assert_int_equal(move(p, 16, gpusvm_system(), 0, &(struct gpusvm_moved){.size = 0}),
+				 0);
 	}
 	n = gpusvm_events_read(svm, r, 100, sizeof(r[0]));
 	assert_int_equal(n, 3);
@@ -502,8 +504,8 @@ static void test_events(void **state)
 
 static void test_device_unbind(void **state)
 {
-	struct gpusvm_device_info info = { .size = sizeof(info) };
-	struct gpusvm_stats s = { .size = sizeof(s) };
+	struct gpusvm_device_info info = {.size = sizeof(info)};
+	struct gpusvm_stats s = {.size = sizeof(s)};
 	unsigned char *p = map_filled(600, 4);
 	struct gpusvm_queue *other;
 	struct gpusvm_moved m;
@@ -537,9 +539,9 @@ static void spin(struct gpusvm_lane *lane, uint64_t item, const void *args)
 
 static void test_device_unbind_under_work(void **state)
 {
-	const struct gpusvm_kernel kernel = { sizeof(kernel), "spin", spin };
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "spin", spin};
 	unsigned char *p = map_pages(1, PROT_READ | PROT_WRITE);
-	struct gpusvm_fault fault = { .size = sizeof(fault) };
+	struct gpusvm_fault fault = {.size = sizeof(fault)};
 	struct gpusvm_event *event, *later;
 
 	assert_int_equal(gpusvm_launch(queue, &kernel, &p, sizeof(p), 1, &event), 0);
@@ -559,24 +561,24 @@ int main(int argc, char **argv)
 {
 #define WITH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),
-		cmocka_unit_test(test_nothing_is_left),
-		cmocka_unit_test(test_errno),
-		cmocka_unit_test(test_fallbacks),
-		cmocka_unit_test(test_devices),
-		WITH(test_alloc),
-		WITH(test_prefetch),
-		WITH(test_prefetch_holes),
-		WITH(test_prefetch_unpopulated),
-		WITH(test_prefetch_that_stays),
-		WITH(test_prefetch_too_much),
-		WITH(test_evict),
-		WITH(test_residency),
-		WITH(test_residency_order),
-		WITH(test_stats),
-		cmocka_unit_test(test_events),
-		WITH(test_device_unbind),
-		WITH(test_device_unbind_under_work),
+	    cmocka_unit_test(test_open),
+	    cmocka_unit_test(test_nothing_is_left),
+	    cmocka_unit_test(test_errno),
+	    cmocka_unit_test(test_fallbacks),
+	    cmocka_unit_test(test_devices),
+	    WITH(test_alloc),
+	    WITH(test_prefetch),
+	    WITH(test_prefetch_holes),
+	    WITH(test_prefetch_unpopulated),
+	    WITH(test_prefetch_that_stays),
+	    WITH(test_prefetch_too_much),
+	    WITH(test_evict),
+	    WITH(test_residency),
+	    WITH(test_residency_order),
+	    WITH(test_stats),
+	    cmocka_unit_test(test_events),
+	    WITH(test_device_unbind),
+	    WITH(test_device_unbind_under_work),
 	};
 
 	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

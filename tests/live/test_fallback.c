@@ -27,7 +27,7 @@ static struct gpusvm_queue *queue;
 
 static int open_without(uint64_t without)
 {
-	struct gpusvm_options options = { .size = sizeof(options), .home_without = without };
+	struct gpusvm_options options = {.size = sizeof(options), .home_without = without};
 	int r = gpusvm_open(&options, &svm);
 
 	return r ? r : gpusvm_queue_create(svm, 0, NULL, &queue);
@@ -80,7 +80,7 @@ static void check(const uint64_t *p, uint64_t salt)
 
 static uint64_t to_device(void *p)
 {
-	struct gpusvm_moved moved = { .size = sizeof(moved) };
+	struct gpusvm_moved moved = {.size = sizeof(moved)};
 
 	assert_int_equal(gpusvm_prefetch(svm, p, SIZE, gpusvm_device(0), 0, &moved, NULL), 0);
 	return moved.moved;
@@ -218,11 +218,11 @@ static void test_without_syscall(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_without_move, without_move, shut),
-		cmocka_unit_test_setup_teardown(test_without_event_fork, without_event_fork, shut),
-		cmocka_unit_test_setup_teardown(test_without_kernel_faults, without_kernel_faults,
-						shut),
-		cmocka_unit_test_setup_teardown(test_without_syscall, without_syscall, shut),
+	    cmocka_unit_test_setup_teardown(test_without_move, without_move, shut),
+	    cmocka_unit_test_setup_teardown(test_without_event_fork, without_event_fork, shut),
+	    cmocka_unit_test_setup_teardown(test_without_kernel_faults, without_kernel_faults,
+					    shut),
+	    cmocka_unit_test_setup_teardown(test_without_syscall, without_syscall, shut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

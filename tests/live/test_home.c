@@ -159,7 +159,8 @@ static void test_munmap(void **state)
 
 	done(p);
 	/* The same address again is new memory. */
-	p = mmap(p, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	p = mmap(p, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0);
 	assert_int_equal(p[0], 0);
 	done(p);
 	(void)state;
@@ -214,9 +215,9 @@ static void remap_to(size_t offset, int flags, bool huge)
 {
 	char *p = on_device(huge), *q = map(2 * HUGE_SIZE, false);
 
-	assert_ptr_equal(mremap(p, HUGE_SIZE, HUGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED | flags,
-				q + offset),
-			 q + offset);
+	assert_ptr_equal(
+	    mremap(p, HUGE_SIZE, HUGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED | flags, q + offset),
+	    q + offset);
 	if (flags)
 		for (size_t i = 0; i < HUGE_SIZE; i += PAGE)
 			assert_int_equal(p[i], 0);
@@ -408,7 +409,7 @@ static void test_o_direct(void **state)
 static void test_process_vm(void **state)
 {
 	char *p = on_device(true), *q = map(HUGE_SIZE, false);
-	struct iovec a = { q, HUGE_SIZE }, b = { p, HUGE_SIZE };
+	struct iovec a = {q, HUGE_SIZE}, b = {p, HUGE_SIZE};
 
 	assert_int_equal(process_vm_readv(getpid(), &a, 1, &b, 1, 0), HUGE_SIZE);
 	check(q, 0, HUGE_SIZE);
@@ -450,10 +451,10 @@ static void test_futex(void **state)
 /* Buffers registered with io_uring are pinned. */
 static void test_pinned(void **state)
 {
-	struct io_uring_params params = { 0 };
+	struct io_uring_params params = {0};
 	int ring = (int)syscall(SYS_io_uring_setup, 4, &params);
 	char *p = map(HUGE_SIZE, false);
-	struct iovec v = { p, 4 * PAGE };
+	struct iovec v = {p, 4 * PAGE};
 	u32 why = 0;
 
 	if (ring < 0) {
@@ -492,7 +493,7 @@ static void test_ksm(void **state)
 static void test_file_and_shared_stay(void **state)
 {
 	char name[] = "/tmp/gpusvm-test-XXXXXX";
-	int fd = mkstemp(name), flags[] = { MAP_SHARED, MAP_PRIVATE };
+	int fd = mkstemp(name), flags[] = {MAP_SHARED, MAP_PRIVATE};
 	u32 why;
 
 	unlink(name);
@@ -643,32 +644,32 @@ static int group_close(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_there_and_back),
-		cmocka_unit_test(test_part),
-		cmocka_unit_test(test_unpopulated_moves_as_zeros),
-		cmocka_unit_test(test_fill_at_the_end_of_a_mapping),
-		cmocka_unit_test(test_munmap),
-		cmocka_unit_test(test_partial_munmap),
-		cmocka_unit_test(test_map_fixed_over),
-		cmocka_unit_test(test_mremap_grow_and_shrink),
-		cmocka_unit_test(test_mremap_move),
-		cmocka_unit_test(test_mremap_dontunmap),
-		cmocka_unit_test(test_madv_dontneed),
-		cmocka_unit_test(test_madv_free),
-		cmocka_unit_test(test_dontneed_never_rises_again),
-		cmocka_unit_test(test_mprotect),
-		cmocka_unit_test(test_fork),
-		cmocka_unit_test(test_fork_shared),
-		cmocka_unit_test(test_read_and_write),
-		cmocka_unit_test(test_o_direct),
-		cmocka_unit_test(test_process_vm),
-		cmocka_unit_test(test_futex),
-		cmocka_unit_test(test_pinned),
-		cmocka_unit_test(test_ksm),
-		cmocka_unit_test(test_file_and_shared_stay),
-		cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_reused_address),
-		cmocka_unit_test(test_stack),
+	    cmocka_unit_test(test_there_and_back),
+	    cmocka_unit_test(test_part),
+	    cmocka_unit_test(test_unpopulated_moves_as_zeros),
+	    cmocka_unit_test(test_fill_at_the_end_of_a_mapping),
+	    cmocka_unit_test(test_munmap),
+	    cmocka_unit_test(test_partial_munmap),
+	    cmocka_unit_test(test_map_fixed_over),
+	    cmocka_unit_test(test_mremap_grow_and_shrink),
+	    cmocka_unit_test(test_mremap_move),
+	    cmocka_unit_test(test_mremap_dontunmap),
+	    cmocka_unit_test(test_madv_dontneed),
+	    cmocka_unit_test(test_madv_free),
+	    cmocka_unit_test(test_dontneed_never_rises_again),
+	    cmocka_unit_test(test_mprotect),
+	    cmocka_unit_test(test_fork),
+	    cmocka_unit_test(test_fork_shared),
+	    cmocka_unit_test(test_read_and_write),
+	    cmocka_unit_test(test_o_direct),
+	    cmocka_unit_test(test_process_vm),
+	    cmocka_unit_test(test_futex),
+	    cmocka_unit_test(test_pinned),
+	    cmocka_unit_test(test_ksm),
+	    cmocka_unit_test(test_file_and_shared_stay),
+	    cmocka_unit_test(test_threads),
+	    cmocka_unit_test(test_reused_address),
+	    cmocka_unit_test(test_stack),
 	};
 
 	return cmocka_run_group_tests(tests, group_open, group_close);

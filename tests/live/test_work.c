@@ -8,7 +8,7 @@
 static int launch(void (*fn)(struct gpusvm_lane *, uint64_t, const void *), const void *args,
 		  size_t size, uint64_t items, struct gpusvm_event **ret)
 {
-	const struct gpusvm_kernel kernel = { sizeof(kernel), "test", fn };
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "test", fn};
 
 	return gpusvm_launch(queue, &kernel, args, size, items, ret);
 }
@@ -28,11 +28,11 @@ static void add_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p)
 	gpusvm_st32(lane, &a->out[i], gpusvm_ld32(lane, &a->in[i]) + a->add);
 }
 
-static uint32_t static_in[3000] = { 1 }, static_out[3000];
+static uint32_t static_in[3000] = {1}, static_out[3000];
 
 static void run_add(const uint32_t *in, uint32_t *out, size_t n)
 {
-	struct sum_args args = { in, out, 7 };
+	struct sum_args args = {in, out, 7};
 
 	assert_int_equal(launch(add_kernel, &args, sizeof(args), n, NULL), 0);
 	for (size_t i = 0; i < n; i++)
@@ -85,7 +85,7 @@ static void test_pointers(void **state)
 
 	for (uint64_t i = 0; i < 20000; i++) {
 		n = malloc(sizeof(*n) + i % 50);
-		*n = (struct node){ first, i };
+		*n = (struct node){first, i};
 		first = n;
 	}
 	args[0] = first;
@@ -111,7 +111,7 @@ static void unaligned_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p
 static void test_unaligned(void **state)
 {
 	unsigned char *p = map_filled(6, 3), *q = map_pages(6, PROT_READ | PROT_WRITE);
-	unsigned char *args[4] = { p + 1, q + 3, p + 3 * PAGE + 5, q + 3 * PAGE + 2 };
+	unsigned char *args[4] = {p + 1, q + 3, p + 3 * PAGE + 5, q + 3 * PAGE + 2};
 
 	assert_int_equal(launch(unaligned_kernel, args, sizeof(args), 1100, NULL), 0);
 	assert_memory_equal(p + 1, q + 3, 4400);
@@ -180,7 +180,7 @@ static void returns_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p)
 
 static void test_atomics_return_the_old(void **state)
 {
-	uint64_t w[8] __attribute__((aligned(64))) = { 3 }, *p = w;
+	uint64_t w[8] __attribute__((aligned(64))) = {3}, *p = w;
 
 	assert_int_equal(launch(returns_kernel, &p, sizeof(p), 1, NULL), 0);
 	assert_int_equal(w[0], 7);
@@ -199,7 +199,7 @@ static void bad_atomic_kernel(struct gpusvm_lane *lane, uint64_t i, const void *
 static void expect_fault(struct gpusvm_event *event, int error, const void *address,
 			 uint32_t access)
 {
-	struct gpusvm_fault fault = { .size = sizeof(fault) };
+	struct gpusvm_fault fault = {.size = sizeof(fault)};
 
 	assert_int_equal(gpusvm_event_wait(event, -1), error);
 	assert_int_equal(gpusvm_event_fault(event, &fault), 0);
@@ -212,7 +212,7 @@ static void expect_fault(struct gpusvm_event *event, int error, const void *addr
 
 static void test_unaligned_atomic(void **state)
 {
-	uint32_t w[2] = { 0 }, *p = w;
+	uint32_t w[2] = {0}, *p = w;
 	struct gpusvm_event *event;
 
 	assert_int_equal(launch(bad_atomic_kernel, &p, sizeof(p), 1, &event), 0);
@@ -254,8 +254,8 @@ static void span_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p)
 static void test_spans(void **state)
 {
 	unsigned char *p = map_filled(5, 1), *q = map_pages(6, PROT_READ | PROT_WRITE);
-	uint64_t sums[2] = { 0 }, sum = 0;
-	unsigned char *args[3] = { p + 5, q + 77, (void *)sums };
+	uint64_t sums[2] = {0}, sum = 0;
+	unsigned char *args[3] = {p + 5, q + 77, (void *)sums};
 
 	for (size_t i = 0; i < 5 * PAGE - 11; i++)
 		sum += p[5 + i];
@@ -348,7 +348,7 @@ static void touch_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p)
 
 static void test_fatal(void **state)
 {
-	struct gpusvm_fault fault = { .size = sizeof(fault) };
+	struct gpusvm_fault fault = {.size = sizeof(fault)};
 	unsigned char *p = map_filled(3, 1);
 	struct gpusvm_event *good, *bad, *later;
 	struct gpusvm_queue *other;
@@ -409,7 +409,8 @@ static void test_order_of_queues(void **state)
 	assert_int_equal(gpusvm_queue_wait(other, last), 0);
 	gpusvm_event_put(last);
 	assert_int_equal(gpusvm_queue_prefetch(other, p, 64 * PAGE, gpusvm_device(0), GPUSVM_STRICT,
-					       &prefetched), 0);
+					       &prefetched),
+			 0);
 	assert_int_equal(gpusvm_memset(other, p, 2, 32 * PAGE, &last), 0);
 	assert_int_equal(gpusvm_event_wait(first, 0), -ETIME);
 	assert_int_equal(gpusvm_event_wait(prefetched, 30000000), -ETIME);
@@ -522,15 +523,14 @@ static void test_bind_errors(void **state)
 
 static int in_child(unsigned char *p)
 {
-	struct gpusvm_moved m = { .size = sizeof(m) };
+	struct gpusvm_moved m = {.size = sizeof(m)};
 	struct gpusvm *again;
 	struct gpusvm_queue *q;
 
 	for (size_t i = 0; i < 600 * PAGE; i++)
 		if (p[i] != (unsigned char)(i * 7 + (i >> 12) + 6))
 			return 1;
-	if (gpusvm_device_count(svm) != -ENODEV ||
-	    gpusvm_memset(queue, p, 1, 1, NULL) != -ENODEV ||
+	if (gpusvm_device_count(svm) != -ENODEV || gpusvm_memset(queue, p, 1, 1, NULL) != -ENODEV ||
 	    gpusvm_prefetch(svm, p, 1, gpusvm_system(), 0, &m, NULL) != -ENODEV)
 		return 2;
 	if (gpusvm_open(NULL, &again) || again == svm)
@@ -585,7 +585,7 @@ static void test_fork_under_work(void **state)
 {
 	uint32_t *w = (void *)map_pages(1, PROT_READ | PROT_WRITE);
 	uint32_t *stop = (void *)map_pages(1, PROT_READ | PROT_WRITE);
-	uint32_t *args[2] = { w, stop };
+	uint32_t *args[2] = {w, stop};
 	struct gpusvm_event *event;
 	int status;
 	pid_t pid;
@@ -617,7 +617,7 @@ static void *stack_thread(void *arg)
 	for (uint32_t round = 0; round < 20; round++) {
 		for (uint32_t i = 0; i < 2000; i++)
 			words[i] = i + round;
-		m = (struct gpusvm_moved){ .size = sizeof(m) };
+		m = (struct gpusvm_moved){.size = sizeof(m)};
 		/* All of this frame, while it is in use. */
 		if (gpusvm_prefetch(svm, (void *)(uintptr_t)words, sizeof(words), gpusvm_device(0),
 				    0, &m, NULL))
@@ -647,26 +647,26 @@ int main(int argc, char **argv)
 {
 #define WITH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		WITH(test_any_memory),
-		WITH(test_pointers),
-		WITH(test_unaligned),
-		WITH(test_atomics),
-		WITH(test_atomics_return_the_old),
-		WITH(test_unaligned_atomic),
-		WITH(test_spans),
-		WITH(test_memcpy_memset),
-		WITH(test_read_write),
-		WITH(test_read_write_errors),
-		WITH(test_fatal),
-		WITH(test_fatal_read_only),
-		WITH(test_order_of_queues),
-		WITH(test_wait_for_prefetch),
-		WITH(test_destroy_waits),
-		cmocka_unit_test_setup_teardown(test_bind, setup_no_fault, teardown),
-		cmocka_unit_test_setup_teardown(test_bind_errors, setup_no_fault, teardown),
-		WITH(test_fork),
-		WITH(test_fork_under_work),
-		WITH(test_stacks_move),
+	    WITH(test_any_memory),
+	    WITH(test_pointers),
+	    WITH(test_unaligned),
+	    WITH(test_atomics),
+	    WITH(test_atomics_return_the_old),
+	    WITH(test_unaligned_atomic),
+	    WITH(test_spans),
+	    WITH(test_memcpy_memset),
+	    WITH(test_read_write),
+	    WITH(test_read_write_errors),
+	    WITH(test_fatal),
+	    WITH(test_fatal_read_only),
+	    WITH(test_order_of_queues),
+	    WITH(test_wait_for_prefetch),
+	    WITH(test_destroy_waits),
+	    cmocka_unit_test_setup_teardown(test_bind, setup_no_fault, teardown),
+	    cmocka_unit_test_setup_teardown(test_bind_errors, setup_no_fault, teardown),
+	    WITH(test_fork),
+	    WITH(test_fork_under_work),
+	    WITH(test_stacks_move),
 	};
 
 	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

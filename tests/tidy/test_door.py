@@ -77,7 +77,8 @@ def test_it_compiles_in_a_kernel_module(root, build, tmp_path):
         "obj-m := gpusvm.o\n"
         f"gpusvm-y := {' '.join(str(source.with_suffix('.o')) for source in sources)}\n"
         "ccflags-y := -I$(src) -I$(src)/include -Werror\n")
-    done = subprocess.run(["make", "-k", "-j2", "-C", headers, f"M={tmp_path}", "KBUILD_MODPOST_WARN=1",
+    done = subprocess.run(["make", "-k", "-j2", "-C", headers, f"M={tmp_path}",
+                           "KBUILD_MODPOST_WARN=1",
                            "modules"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     assert done.returncode == 0, "\n".join(errors) or done.stdout

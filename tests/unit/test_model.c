@@ -640,6 +640,9 @@ static void test_threads(void **state)
 	while (host_now() < until) {
 		struct job j;
 
+		/* A writer that faulted frees its frame a moment after it goes on. */
+		while (model_region_used(dev_region) && host_now() < until + 10 * HOST_SEC)
+			host_sleep(HOST_USEC);
 		to_device(mm, P(0), 8, 0, 0);
 		job_init(&j, mm, 0, 8, MM_MIGRATE_DEVICE);
 		assert_int_equal(mm_migrate_begin_frames(&j.m, dev_region, 0), 0);

@@ -255,7 +255,7 @@ static void fill_caps(struct gpusvm_device_caps *caps, const struct gpusvm_soft_
 	if (!(options->flags & GPUSVM_DEVICE_NO_VRAM))
 		caps->vram_bytes = host_align_up(options->vram_bytes, HOST_HUGE_SIZE);
 	caps->lanes = options->lanes ? options->lanes : 2;
-	caps->copy_engines = options->copy_engines ? options->copy_engines : 1;
+	caps->copy_engines = options->copy_engines ? options->copy_engines : 2;
 	caps->flags = options->flags;
 	caps->leaf_orders = 1u | 1u << SOFT_ORDER_64K | 1u << HOST_HUGE_ORDER;
 	for (caps->fault_entries = 1; caps->fault_entries < entries;)

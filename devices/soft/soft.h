@@ -10,7 +10,7 @@ struct gpusvm_soft_options {
 	const char *name;	/* NULL: "soft" */
 	u64 vram_bytes;		/* rounded up to 2M; 0: none */
 	unsigned lanes;		/* 0: 2 */
-	unsigned copy_engines;	/* 0: 1 */
+	unsigned copy_engines;	/* 0: 2 */
 	unsigned fault_entries; /* 0: 64; rounded up to a power of two */
 	u64 flags;		/* GPUSVM_DEVICE_* */
 };

@@ -628,7 +628,7 @@ static void test_create(void **state)
 	assert_true(n > 5);
 	assert_int_equal(dev->caps.vram_bytes, 2 * MB);
 	assert_int_equal(dev->caps.lanes, 2);
-	assert_int_equal(dev->caps.copy_engines, 1);
+	assert_int_equal(dev->caps.copy_engines, 2);
 	assert_int_equal(dev->caps.fault_entries, 64);
 	assert_string_equal(dev->caps.name, "a name that is longer than the ");
 	dev->ops->destroy(dev);

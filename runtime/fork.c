@@ -17,16 +17,13 @@
 
 static int pause_call(struct gpusvm_event *event)
 {
-	struct gpusvm *svm = event->svm;
-	struct mm_caps caps;
+	gpusvm_driver_pause(event->svm->driver);
+	return 0;
+}
 
-	gpusvm_driver_pause(svm->driver);
-	mm_caps_get(svm->mm, &caps);
-	if (caps.flags & MM_CAP_FORK)
-		return 0;
-	/* The home would not hear of the child: it gets what is in system memory,
-	 * and nothing leaves that until the fork is over. */
-	return gpusvm_driver_evict(svm->driver, -1, DRIVER_CAUSE_FORK);
+static int evict_all_call(struct gpusvm_event *event)
+{
+	return gpusvm_driver_evict(event->svm->driver, -1, DRIVER_CAUSE_FORK);
 }
 
 static int resume_call(struct gpusvm_event *event)
@@ -51,6 +48,16 @@ void fork_prepare(void *arg)
 	svm->paused = svm->running;
 	if (svm->paused)
 		fork_call(svm, pause_call);
+}
+
+/* Where the home would not hear of the child, it gets what is in system memory:
+ * so everything is, until the fork is over. */
+void fork_frozen(void *arg)
+{
+	struct gpusvm *svm = arg;
+
+	if (svm->paused && !(svm->caps & GPUSVM_CAP_FORK))
+		fork_call(svm, evict_all_call);
 }
 
 void fork_parent(void *arg)

@@ -217,6 +217,7 @@ static void svm_close(struct gpusvm *svm)
 		host_work_stop();
 	if (svm->has_pool)
 		pool_fini(svm);
+	queues_free_dead(svm);
 	ring_fini(&svm->ring);
 	gpusvm_fence_put(&svm->past);
 	host_mutex_destroy(&svm->lock);
@@ -249,6 +250,7 @@ static int svm_open(struct gpusvm *svm, const struct plan *plan)
 {
 	const struct userfault_hooks hooks = {
 		.fork_prepare = fork_prepare,
+		.fork_frozen = fork_frozen,
 		.fork_parent = fork_parent,
 		.fork_child = fork_child,
 		.arg = svm,

@@ -257,6 +257,7 @@ struct gpusvm {
 	 * driver; held from a fork's beginning to its end. */
 	struct host_mutex lock;
 	struct gpusvm_queue *queues;
+	struct gpusvm_queue *dead; /* destroyed, not freed: a stack by atomics */
 	bool running; /* between opening and closing */
 	bool paused;
 };
@@ -272,6 +273,10 @@ int struct_in(void *dst, size_t known, const void *src);
 int struct_out_check(const void *dst, size_t known);
 void struct_out(void *dst, const void *src, size_t known);
 
+/* ---- queue.c: frees destroyed queues. Not on a thread of the application while
+ * pages are on devices. */
+void queues_free_dead(struct gpusvm *svm);
+
 /* ---- device.c, fork.c ----------------------------------------------------- */
 struct gpusvm_soft_options;
 /* One device of the options. 0 or what gpusvm_open gives. */
@@ -280,6 +285,7 @@ int device_add(struct gpusvm *svm, const struct gpusvm_soft_options *options);
 
 /* Hooks of the home; arg is the handle. */
 void fork_prepare(void *arg);
+void fork_frozen(void *arg);
 void fork_parent(void *arg);
 void fork_child(void *arg);
 

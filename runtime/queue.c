@@ -70,8 +70,8 @@ static void feed_call(struct gpusvm_queue *queue, struct gpusvm_event *event)
 
 static void feed_destroy(struct gpusvm_queue *queue, struct gpusvm_event *event)
 {
+	/* Its memory is freed later: whoever posted this may not be done with it. */
 	gpusvm_driver_queue_destroy(queue->driver);
-	host_free(queue);
 	event_arm(event);
 	event_complete(event, 0);
 }
@@ -135,12 +135,24 @@ void queue_post(struct gpusvm_queue *queue, struct gpusvm_event *event, enum eve
 
 /* ---- Creation and destruction ---- */
 
+void queues_free_dead(struct gpusvm *svm)
+{
+	struct gpusvm_queue *queue = host_xchg(&svm->dead, NULL), *next;
+
+	for (; queue; queue = next) {
+		next = queue->next;
+		host_free(queue);
+	}
+}
+
 static int create_call(struct gpusvm_event *event)
 {
 	struct gpusvm *svm = event->svm;
-	struct gpusvm_queue *queue = host_alloc_zeroed(sizeof(*queue));
+	struct gpusvm_queue *queue;
 	int err;
 
+	queues_free_dead(svm);
+	queue = host_alloc_zeroed(sizeof(*queue));
 	if (!queue)
 		return -ENOMEM;
 	queue->svm = svm;
@@ -190,6 +202,7 @@ int gpusvm_queue_create(struct gpusvm *svm, int device, const struct gpusvm_queu
 
 void gpusvm_queue_destroy(struct gpusvm_queue *queue)
 {
+	struct gpusvm_queue *top;
 	struct gpusvm_event *event;
 	struct gpusvm *svm;
 
@@ -208,4 +221,9 @@ void gpusvm_queue_destroy(struct gpusvm_queue *queue)
 	event = event_new_wait(svm);
 	queue_post(queue, event, EVENT_DESTROY);
 	event_finish(event);
+	/* Only now is this thread done with it; it does not free, which locks. */
+	top = host_read_once(&svm->dead);
+	do
+		queue->next = top;
+	while (!host_cas(&svm->dead, &top, queue));
 }

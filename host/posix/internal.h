@@ -33,6 +33,8 @@ void report_ranks(const char *what, enum host_lock_rank held, enum host_lock_ran
 void rank_check(const void *lock, enum host_lock_rank rank);
 void rank_acquired(const void *lock, enum host_lock_rank rank, bool write);
 void rank_release(const void *lock);
+/* In a forked child: what the forking thread held is never released there. */
+void rank_abandon(void);
 bool rank_held(const void *lock, bool write);
 /* Memory may be allocated now: no lock that an invalidation takes is held. */
 void rank_check_alloc(void);
@@ -51,6 +53,9 @@ static inline void rank_acquired(const void *lock, enum host_lock_rank rank, boo
 static inline void rank_release(const void *lock)
 {
 	(void)lock;
+}
+static inline void rank_abandon(void)
+{
 }
 static inline bool rank_held(const void *lock, bool write)
 {

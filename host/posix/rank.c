@@ -79,6 +79,11 @@ void rank_release(const void *lock)
 	host_rank_fail("a lock is released that is not held", rank_highest(), RANK_NONE);
 }
 
+void rank_abandon(void)
+{
+	n_held = 0;
+}
+
 bool rank_held(const void *lock, bool write)
 {
 	u32 i;

@@ -151,6 +151,7 @@ void host_relax(void)
 
 void host_posix_abandon(void **mapping, size_t *size)
 {
+	rank_abandon();
 	work_abandon();
 	memory_abandon(mapping, size);
 }

@@ -148,33 +148,40 @@ static bool still_on_device(struct mm *mm, struct block *b, u64 address)
 	return still;
 }
 
-void fault_serve_device(struct mm *mm, u64 address)
+bool page_ask_home(struct mm *mm, struct block *b, u64 address, s64 *ret)
 {
-	struct block *b = block_find(mm, address);
 	struct mm_cpu_fault fault = {.mm = mm, .address = address};
 	const struct mm_region_ops *ops = NULL;
-	s64 r;
+	unsigned i = page_in_block(address);
 
 	section_enter(mm, b);
-	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
-		bool compound = block_compound(mm, b);
+	if (entry_kind(block_get(b, i)) == ENTRY_DEVICE) {
+		bool head = block_compound(mm, b);
 
-		fault.page = frame_page(
-		    mm, entry_id(compound ? b->uniform : block_get(b, page_in_block(address))),
-		    compound);
+		fault.page = frame_page(mm, entry_id(head ? b->uniform : block_get(b, i)), head);
 		fault.data = mm_page_data(fault.page);
 		ops = mm_page_region(fault.page)->ops;
 		ops->hold(fault.data);
 	}
 	section_leave(mm, b);
-	if (!ops) {
+	if (!ops)
+		return false;
+	*ret = ops->migrate_to_ram(&fault);
+	ops->drop(fault.data);
+	return true;
+}
+
+void fault_serve_device(struct mm *mm, u64 address)
+{
+	struct block *b = block_find(mm, address);
+	s64 r;
+
+	if (!page_ask_home(mm, b, address, &r)) {
 		/* It has moved since: whoever waits looks again. */
 		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
 		return;
 	}
 	count(mm, cpu_faults);
-	r = ops->migrate_to_ram(&fault);
-	ops->drop(fault.data);
 	/* Coming home wakes those who wait for it; but it may have been home, or
 	 * been moved by another, before this fault was looked at. One that could
 	 * not be taken just now is not asked for again at once. */

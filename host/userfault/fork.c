@@ -88,12 +88,13 @@ static void prepare(void)
 
 	if (!mm)
 		return;
-	/* Nothing leaves from here on. The only lock held over the fork: whatever
-	 * libc and the caller touch in between may have to come home, which needs
-	 * every other lock of the library free. */
-	host_write_lock(&mm->out_lock);
 	if (mm->hooks.fork_prepare)
 		mm->hooks.fork_prepare(mm->hooks.arg);
+	/* Nothing leaves from here on. The home holds no other lock over the fork:
+	 * whatever libc and the caller touch in between may have to come home. */
+	host_write_lock(&mm->out_lock);
+	if (mm->hooks.fork_frozen)
+		mm->hooks.fork_frozen(mm->hooks.arg);
 }
 
 static void parent(void)
@@ -102,9 +103,9 @@ static void parent(void)
 
 	if (!mm)
 		return;
+	host_write_unlock(&mm->out_lock);
 	if (mm->hooks.fork_parent)
 		mm->hooks.fork_parent(mm->hooks.arg);
-	host_write_unlock(&mm->out_lock);
 }
 
 static void child(void)

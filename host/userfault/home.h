@@ -341,6 +341,9 @@ void reader_kick(struct mm *mm);
 /* Serves what needs no device: true when done, else the page is on a device. */
 bool fault_serve_system(struct mm *mm, u64 address, bool write);
 void fault_serve_device(struct mm *mm, u64 address);
+/* Asks the owner of a page's frame to bring it home; *ret as migrate_to_ram's.
+ * False: the page is on no device. No section; may wait for devices. */
+bool page_ask_home(struct mm *mm, struct block *b, u64 address, s64 *ret);
 /* Repeats the faults that are due; ms until the next is, or -1. The leader's. */
 int fault_repeat_due(struct mm *mm);
 /* Marks pages for an event; the gate is held for writing. */

@@ -210,27 +210,10 @@ static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
 /* Brings one page home, as a CPU's access would. */
 static int bring_home(struct mm *mm, u64 address)
 {
-	struct block *b = block_find(mm, address);
-	struct mm_cpu_fault fault = {.mm = mm, .address = address};
-	const struct mm_region_ops *ops = NULL;
 	s64 r;
 
-	section_enter(mm, b);
-	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_DEVICE) {
-		bool compound = block_compound(mm, b);
-
-		fault.page = frame_page(
-		    mm, entry_id(compound ? b->uniform : block_get(b, page_in_block(address))),
-		    compound);
-		fault.data = mm_page_data(fault.page);
-		ops = mm_page_region(fault.page)->ops;
-		ops->hold(fault.data);
-	}
-	section_leave(mm, b);
-	if (!ops)
+	if (!page_ask_home(mm, block_find(mm, address), address, &r))
 		return 0;
-	r = ops->migrate_to_ram(&fault);
-	ops->drop(fault.data);
 	if (r > 0)
 		host_sleep((u64)r);
 	return r < 0 && r != -EBUSY ? (int)r : 0;

@@ -184,7 +184,7 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 {
 	struct staging *st = &mm->staging;
 	struct slot *s = NULL;
-	bool drop = false;
+	bool drop = false, full = false;
 
 	host_mutex_lock(&st->lock);
 	/* One that does not fit any more is spent when it is put back. */
@@ -194,12 +194,13 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 		s = pop(&st->empty);
 	if (!s && (st->spent || st->open || st->ready || st->full_small || st->full_huge)) {
 		/* Every slot waits for the trimmer, or a way back that nobody takes. */
+		full = !st->spent && !st->open && !st->ready;
 		s = pop(st->spent	 ? &st->spent
 			: st->open	 ? &st->open
 			: st->ready	 ? &st->ready
 			: st->full_small ? &st->full_small
 					 : &st->full_huge);
-		if (bits_count(s) == HOST_HUGE_PAGES)
+		if (full)
 			full_count(mm, -1);
 		drop = true;
 	}

@@ -29,6 +29,7 @@ struct userfault_hooks {
 	/* Around a fork of this process, in its atfork handlers: stop and resume
 	 * device writes. Run on the application's thread. */
 	void (*fork_prepare)(void *arg);
+	void (*fork_frozen)(void *arg); /* from here on no page leaves system memory */
 	void (*fork_parent)(void *arg);
 	void (*fork_child)(void *arg);
 	void *arg;

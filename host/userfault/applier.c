@@ -10,7 +10,7 @@
  */
 #include "host/userfault/home.h"
 
-void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 frames)
+void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, struct frame_list *frames)
 {
 	struct change *c = host_alloc(sizeof(*c));
 
@@ -55,7 +55,7 @@ static void applier(void *arg)
 			continue;
 		}
 		notify(mm, c->start, c->end, c->event, NULL);
-		frames_free_chain(mm, c->frames);
+		frames_free(mm, c->frames);
 		host_free(c);
 		host_add_return(&mm->applied, 1);
 		host_wake_all(&mm->applied_waitq);

@@ -23,8 +23,6 @@ struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *
 		if (r == RMAP_NONE)
 			return NULL;
 		b = block_of_rmap(mm, r);
-		if (!b)
-			return NULL; /* on its way to be freed: a link of a chain */
 		section_enter(mm, b);
 		if (host_read_once(holder) == r) {
 			*i = r & (HOST_HUGE_PAGES - 1);

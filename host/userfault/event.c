@@ -45,9 +45,23 @@ static void expand_here(struct mm *mm, struct block *b)
 	block_expand(mm, b, &array);
 }
 
+static void list_frame(struct frame_list **list, u32 id, bool head)
+{
+	struct frame_list *l = *list;
+
+	if (!l || l->n == host_array_size(l->frames)) {
+		l = host_alloc(sizeof(*l));
+		HOST_CHECK(l); /* as in expand_here */
+		l->next = *list;
+		l->n = 0;
+		*list = l;
+	}
+	l->frames[l->n++] = id << 1 | head;
+}
+
 /* Lets go of whatever holds page i (the whole block when it is not expanded);
- * frames that no transaction has are chained up to be freed. */
-static void page_detach(struct mm *mm, struct block *b, unsigned i, u32 *chain)
+ * frames that no transaction has are listed to be freed. */
+static void page_detach(struct mm *mm, struct block *b, unsigned i, struct frame_list **list)
 {
 	entry_t e = b->pages ? b->pages[i] : b->uniform;
 
@@ -57,8 +71,8 @@ static void page_detach(struct mm *mm, struct block *b, unsigned i, u32 *chain)
 	case ENTRY_DEVICE: {
 		struct mm_page *page = entry_frame(mm, b, e);
 
-		host_write_once(&page->rmap, *chain);
-		*chain = entry_id(e) << 1 | !b->pages;
+		host_write_once(&page->rmap, RMAP_NONE);
+		list_frame(list, entry_id(e), !b->pages);
 		break;
 	}
 	case ENTRY_IN:
@@ -71,7 +85,7 @@ static void page_detach(struct mm *mm, struct block *b, unsigned i, u32 *chain)
 }
 
 static void block_detach(struct mm *mm, struct block *b, unsigned first, unsigned last, u32 flags,
-			 u32 *chain)
+			 struct frame_list **list)
 {
 	bool whole = first == 0 && last == HOST_HUGE_PAGES;
 
@@ -80,13 +94,13 @@ static void block_detach(struct mm *mm, struct block *b, unsigned first, unsigne
 	if (!whole)
 		expand_here(mm, b);
 	if (!b->pages && entry_kind(b->uniform) != ENTRY_OUT)
-		page_detach(mm, b, 0, chain);
+		page_detach(mm, b, 0, list);
 	else
 		for (unsigned i = first; i < last; i++) {
 			if (!b->pages)
 				staging_rmap_set(mm, entry_id(b->uniform) + i, RMAP_NONE);
 			else
-				page_detach(mm, b, i, chain);
+				page_detach(mm, b, i, list);
 		}
 	if (whole) {
 		host_free(b->pages);
@@ -129,20 +143,20 @@ static struct block *block_next(struct mm *mm, u64 address, u64 end)
 
 static void event_drop(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 flags)
 {
-	u32 chain = 0;
+	struct frame_list *list = NULL;
 
 	for (struct block *b = block_next(mm, start, end); b;
 	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end)) {
 		unsigned first, last;
 
 		clip(b, start, end, &first, &last);
-		block_detach(mm, b, first, last, flags, &chain);
+		block_detach(mm, b, first, last, flags, &list);
 		if (event == MM_EVENT_UNMAP)
 			b->registered_start = b->registered_end = 0;
 	}
 	if (event == MM_EVENT_UNMAP)
 		extents_forget(mm, start, end);
-	change_queue(mm, start, end, event, chain);
+	change_queue(mm, start, end, event, list);
 }
 
 /* MADV_DONTNEED comes before the pages go. Our own (without MOVE) says nothing
@@ -222,7 +236,7 @@ static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 		block_collapse(a);
 	}
 	extents_forget(mm, from, end);
-	change_queue(mm, from, end, MM_EVENT_UNMAP, 0);
+	change_queue(mm, from, end, MM_EVENT_UNMAP, NULL);
 	/* Whoever faulted at the new place before we knew of it, tries again. */
 	(void)uffd_wake(mm, to, length);
 }

@@ -159,13 +159,21 @@ struct staging {
 
 /* ---- Events --------------------------------------------------------------- */
 
+/* Frames that an event orphaned; of each its id, and in the low bit whether it is
+ * compound. */
+struct frame_list {
+	struct frame_list *next;
+	u32 n;
+	u32 frames[61];
+};
+
 /* What the reader leaves for the applier: who must hear, and the frames that
  * fell out of use, to be freed when devices have let go. */
 struct change {
 	struct change *next;
 	u64 start, end;
 	enum mm_event event;
-	u32 frames; /* chain of frame ids + 1 through rmap; 0: none */
+	struct frame_list *frames;
 };
 
 /* ---- Mappings that devices were told of ---------------------------------- */
@@ -300,8 +308,8 @@ struct mm_page *frame_page(struct mm *mm, u32 id, bool head);
 u32 frame_id(const struct mm_page *page);
 void frame_free(struct mm_page *page);				  /* calls ops->free */
 struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small one */
-/* Frees a chain as in struct change. */
-void frames_free_chain(struct mm *mm, u32 chain);
+/* Frees the frames, and the list. */
+void frames_free(struct mm *mm, struct frame_list *list);
 
 /* ---- staging.c ----------------------------------------------------------- */
 int staging_init(struct mm *mm);
@@ -326,7 +334,8 @@ static inline u32 slot_page(const struct slot *slot, unsigned i)
 int applier_start(struct mm *mm);
 void applier_stop(struct mm *mm);
 /* Queues; does not sleep on anything but short locks. frames as in change. */
-void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 frames);
+void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event,
+		  struct frame_list *frames);
 
 /* ---- notifier.c ---------------------------------------------------------- */
 void notifiers_init(struct mm *mm);

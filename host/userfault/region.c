@@ -110,14 +110,26 @@ u64 mm_page_index(const struct mm_page *page)
 
 void *mm_page_data(const struct mm_page *page)
 {
-	return host_arena_expand(host_read_once(&page->data));
+	u32 data = host_load_acquire(&page->data);
+	const struct mm_region *r;
+
+	if (!data) {
+		/* A compound one that an event split under its transaction: the small
+		 * ones, filled before it was emptied, have what it had. */
+		r = mm_page_region(page);
+		if (is_head(r, page))
+			data = host_read_once(&r->pages[mm_page_index(page)].data);
+	}
+	return host_arena_expand(data);
 }
 
 struct mm_page *mm_page_init(struct mm_region *r, u64 index, unsigned order, void *data)
 {
 	struct mm_page *page = order ? &r->heads[index >> HOST_HUGE_ORDER] : &r->pages[index];
 
-	HOST_ASSERT(index < r->npages && !page->data);
+	/* A frame given out twice would lose somebody's page: not to be gone on from. */
+	HOST_CHECK(index < r->npages && !page->data);
+	HOST_CHECK(order ? !r->pages[index].data : !r->heads[index >> HOST_HUGE_ORDER].data);
 	host_write_once(&page->rmap, RMAP_NONE);
 	host_write_once(&page->data, host_arena_compress(data));
 	host_add_relaxed(order ? &r->used_heads : &r->used_small, 1);
@@ -183,20 +195,20 @@ struct mm_page *frame_split(struct mm *mm, struct mm_page *head)
 		host_write_once(&small[i].data, data);
 	}
 	host_write_once(&head->rmap, RMAP_NONE);
-	host_write_once(&head->data, 0);
+	host_store_release(&head->data, 0);
 	host_add_relaxed(&r->used_heads, (u64)-1);
 	host_add_relaxed(&r->used_small, HOST_HUGE_PAGES);
 	return small;
 }
 
-void frames_free_chain(struct mm *mm, u32 chain)
+void frames_free(struct mm *mm, struct frame_list *list)
 {
-	while (chain) {
-		/* The low bit tells a compound frame. */
-		struct mm_page *page = frame_page(mm, chain >> 1, chain & 1);
-		u32 next = page->rmap;
+	while (list) {
+		struct frame_list *next = list->next;
 
-		frame_free(page);
-		chain = next;
+		for (u32 i = 0; i < list->n; i++)
+			frame_free(frame_page(mm, list->frames[i] >> 1, list->frames[i] & 1));
+		host_free(list);
+		list = next;
 	}
 }

@@ -76,21 +76,41 @@ static bool registered_ahead(struct mm *mm, u64 start, u64 end, u64 events)
 	return covered;
 }
 
+/* Registers [first, end), and makes sure of it. The mapping may have been changed
+ * since it was looked at, and while it was not registered no event told of that.
+ * What was a hole then, and is mapped now, is not registered; but then it is a
+ * mapping apart from what is. So: one mapping all along, or nothing is promised. */
+static int register_sure(struct mm *mm, u64 first, u64 end, u64 mode)
+{
+	struct userfault_vma now;
+	int r = uffd_register(mm, mm->fd, first, end - first, mode);
+
+	if (r)
+		return r;
+	if (mm->sys->vma(first, &now) || now.start > first || now.end < end)
+		return -EBUSY;
+	return 0;
+}
+
 static int register_missing(struct mm *mm, struct block *b, const struct userfault_vma *v,
 			    u64 first, u64 last, u64 events)
 {
 	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (mm->info.move ? 0 : UFFDIO_REGISTER_MODE_WP);
 	u64 end = follows(mm, b) ? host_min(v->end, b->address + HOST_HUGE_SIZE + AHEAD) : last;
-	int r = uffd_register(mm, mm->fd, first, end - first, mode);
+	int r;
 
-	if (r || end == last)
-		return r;
-	host_mutex_lock(&mm->ahead.lock);
-	mm->ahead.start = first;
-	mm->ahead.end = end;
-	mm->ahead.events = events;
-	host_mutex_unlock(&mm->ahead.lock);
-	return 0;
+	if (end > last) {
+		r = register_sure(mm, first, end, mode);
+		if (!r) {
+			host_mutex_lock(&mm->ahead.lock);
+			mm->ahead.start = first;
+			mm->ahead.end = end;
+			mm->ahead.events = events;
+			host_mutex_unlock(&mm->ahead.lock);
+			return 0;
+		}
+	}
+	return register_sure(mm, first, last, mode);
 }
 
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
@@ -299,7 +319,8 @@ void extents_recheck(struct mm *mm, u64 start, u64 end)
 		extents_cut(mm, at, last);
 		/* Protections alone keep what is on the device. */
 		change_queue(mm, at, last,
-			     hole || now.inode != was.inode ? MM_EVENT_UNMAP : MM_EVENT_PROTECT, 0);
+			     hole || now.inode != was.inode ? MM_EVENT_UNMAP : MM_EVENT_PROTECT,
+			     NULL);
 		at = last;
 	}
 	host_mutex_unlock(&mm->extents_lock);

@@ -42,5 +42,8 @@ int main(void)
 	}
 	printf("%u + %u = %u\n", args.a[N - 1], args.b[N - 1], args.sum[N - 1]);
 	gpusvm_close(svm);
+	free(args.a);
+	free(args.b);
+	free(args.sum);
 	return 0;
 }

@@ -273,8 +273,10 @@ static unsigned run_length(const struct transaction *t, unsigned i)
 	return n;
 }
 
-/* Page i is a hole: it goes as zeros. So do those after it that are not there. */
-static void note_holes(struct mm *mm, struct transaction *t, unsigned i, unsigned n)
+/* The kernel found no page at i. Page i is a hole, and so may be those after it:
+ * they go as zeros; how many. 0: there is one after all, so it has to be asked
+ * again. Nobody fills them meanwhile: they are in state OUT. */
+static unsigned note_holes(struct mm *mm, struct transaction *t, unsigned i, unsigned n)
 {
 	struct page_region next;
 	unsigned holes = 1;
@@ -285,8 +287,9 @@ static void note_holes(struct mm *mm, struct transaction *t, unsigned i, unsigne
 		holes = n;
 	else if (found > 0)
 		holes = (unsigned)((next.start - entry_address(t, i)) >> HOST_PAGE_SHIFT);
-	for (unsigned k = 0; k < host_max(holes, 1u); k++)
+	for (unsigned k = 0; k < holes; k++)
 		bit_set(t->zero, i + k);
+	return holes;
 }
 
 enum move_result { MOVE_ON, MOVE_RETRY, MOVE_POPULATE, MOVE_STAYS };
@@ -316,10 +319,8 @@ static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct tr
 			bit_set(t->slot->present, slot_at + k);
 	t->slot->small |= done && !t->huge;
 	if (r == -ENOENT && !done) {
-		note_holes(mm, t, i, n);
-		while (*moved < n && bit(t->zero, i + *moved))
-			(*moved)++;
-		r = 0;
+		*moved = note_holes(mm, t, i, n);
+		r = *moved ? 0 : -EAGAIN;
 	}
 	section_leave(mm, t->block);
 	if (!r || done)

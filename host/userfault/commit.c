@@ -131,39 +131,49 @@ static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *
 	}
 }
 
-/* A page that was collected and did not go: back to where it stands now. */
+/* Page i from the staging slot to an address. Section. */
+static int fill_back(struct mm *mm, struct transaction *t, unsigned i, u64 to)
+{
+	u64 from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE, done;
+	int r;
+
+	if (t->by_copy)
+		return uffd_protect(mm, to, HOST_PAGE_SIZE, false);
+	if (bit(t->zero, i))
+		return 0; /* a hole it was */
+	r = uffd_move(mm, to, from, HOST_PAGE_SIZE, &done);
+	if (r == -EINVAL) /* its mapping has other protections by now */
+		return uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
+	if (!r)
+		bit_clear(t->slot->present, t->at + i);
+	return r;
+}
+
+/* A page that was collected and did not go: back to where it stands now. The slot
+ * has the only copy: it is tried until the page is back or its mapping is gone. */
 static void put_back(struct mm *mm, struct transaction *t, unsigned i)
 {
 	rmap_t *holder = &t->slot->rmaps[t->at + i];
-	u64 from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+	u64 deadline = host_now() + 10 * HOST_SEC;
 	unsigned at;
 	struct block *b;
-	u64 done;
 	int r;
 
 	bit_clear(t->taken, i);
 	while ((b = section_enter_rmap(mm, holder, &at))) {
 		u64 to = b->address + (u64)at * HOST_PAGE_SIZE;
 
-		if (t->by_copy)
-			r = uffd_protect(mm, to, HOST_PAGE_SIZE, false);
-		else if (bit(t->zero, i))
-			r = 0;
-		else
-			r = uffd_move(mm, to, from, HOST_PAGE_SIZE, &done);
-		if (r == -EINVAL && !t->by_copy)
-			r = uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
-		else if (!r && !t->by_copy)
-			bit_clear(t->slot->present, t->at + i);
-		if (r != -EAGAIN && r != -EBUSY && r != -ENOMEM) {
+		r = fill_back(mm, t, i, to);
+		if (!r) {
 			block_expand(mm, b, &t->spare);
 			block_set(b, at, entry(ENTRY_SYSTEM, 0));
 			*holder = RMAP_NONE;
 			(void)uffd_wake(mm, to, HOST_PAGE_SIZE);
-			section_leave(mm, b);
-			return;
 		}
 		section_leave(mm, b);
+		if (!r)
+			return;
+		HOST_CHECK(host_now() < deadline);
 		if (r == -EAGAIN)
 			wait_for_reader(mm);
 		else

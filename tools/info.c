@@ -45,7 +45,7 @@ static const struct {
 	{ "any_memory", MM_CAP_ANY_MEMORY, "all private anonymous memory migrates",
 	  "only memory of gpusvm_alloc migrates; other memory is mapped where it is" },
 	{ "kernel_access", MM_CAP_KERNEL_ACCESS, "system calls may touch migrated memory",
-	  "a system call that touches migrated memory fails with EFAULT" },
+	  "a system call on migrated memory fails with EFAULT, or O_DIRECT into it is lost" },
 	{ "fork", MM_CAP_FORK, "a forked child has all memory whole",
 	  "a forked child does not have what was on a device" },
 	{ "huge", MM_CAP_HUGE, "2M pages stay whole when they move",

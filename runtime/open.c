@@ -353,13 +353,12 @@ static void close_last(struct gpusvm *svm)
 	one.svm = NULL;
 }
 
-/* A forked child's copies. */
+/* A forked child's copies; the home closed its descriptors at the fork. */
 static void close_copy(struct gpusvm *svm)
 {
 	void *mapping = svm->copy;
 	size_t size = svm->copy_size;
 
-	userfault_close_child(svm->mm);
 	if (size)
 		munmap(mapping, size);
 }

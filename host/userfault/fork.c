@@ -115,7 +115,7 @@ static void child(void)
 	if (!mm)
 		return;
 	the_mm = NULL;
-	mm->child = mm->dying = true;
+	mm->dying = true;
 	mm->sys->close(mm->fd);
 	if (mm->watch_fd >= 0)
 		mm->sys->close(mm->watch_fd);

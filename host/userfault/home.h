@@ -189,7 +189,6 @@ struct extent {
 struct mm {
 	struct host_ref ref;
 	bool dying; /* no more mm_use */
-	bool child; /* a forked copy: nothing works any more */
 	u32 without;
 	struct userfault_info info;
 	struct userfault_hooks hooks;

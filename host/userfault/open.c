@@ -131,12 +131,6 @@ void userfault_close(struct mm *mm)
 	mm_put(mm);
 }
 
-void userfault_close_child(struct mm *mm)
-{
-	/* fork.c closed the descriptors; the arena's copy goes with the arena. */
-	HOST_WARN_ON(!mm->child);
-}
-
 void userfault_info_get(struct mm *mm, struct userfault_info *ret)
 {
 	*ret = mm->info;

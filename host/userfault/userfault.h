@@ -39,9 +39,8 @@ struct userfault_hooks {
 int userfault_open(u32 without, const struct userfault_hooks *hooks, struct mm **ret);
 /* No device page, notifier or region may be left. Ends all threads. */
 void userfault_close(struct mm *mm);
-/* In a forked child: frees the copies of the parent's structures, closes the
- * descriptors; nothing else may be called on mm there. */
-void userfault_close_child(struct mm *mm);
+/* In a forked child the home is closed from the beginning: its memory there is a
+ * copy that goes with the arena's, and nothing may be called on mm. */
 void userfault_info_get(struct mm *mm, struct userfault_info *ret);
 
 /* Memory of gpusvm_alloc: 2M aligned, THP asked for; migrates in fallbacks too. */

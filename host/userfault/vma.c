@@ -130,23 +130,22 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 		return 0;
 	first = host_max(v->start, b->address);
 	last = host_min(v->end, b->address + HOST_HUGE_SIZE);
-	events = host_load_acquire(&mm->events);
-	if (!registered_ahead(mm, first, last, events)) {
-		/* Events of what was here before are read first: they are not about what
-		 * is registered now. */
+	/* Events of what was here before must have been read, so that none of them
+	 * is taken for one of this mapping; and none may come while we note it. */
+	do {
 		while (events_unread(mm))
 			wait_for_reader(mm);
 		events = host_load_acquire(&mm->events);
-		r = register_missing(mm, b, v, first, last, events);
-		if (r)
-			return r;
-	}
-	/* An event that waits unread will take this back when it is read; until then
-	 * the kernel lets nobody act on it. */
-	section_enter(mm, b);
-	if (events == host_load_acquire(&mm->events))
-		registered_add(b, first, last);
-	section_leave(mm, b);
+		if (!registered_ahead(mm, first, last, events)) {
+			r = register_missing(mm, b, v, first, last, events);
+			if (r)
+				return r;
+		}
+		section_enter(mm, b);
+		if (events == host_load_acquire(&mm->events))
+			registered_add(b, first, last);
+		section_leave(mm, b);
+	} while (events_unread(mm));
 	return 0;
 }
 

@@ -77,10 +77,6 @@ void userfault_close(struct mm *mm)
 	homes--;
 }
 
-void userfault_close_child(struct mm *mm)
-{
-}
-
 void *userfault_alloc(struct mm *mm, size_t size)
 {
 	return malloc(size);

@@ -246,6 +246,13 @@ static struct mm_page *in_frame(struct mm *mm, const struct mm_migrate *m, unsig
 	return frame_page(mm, id, false);
 }
 
+/* Bytes of pages, from place `at` on, that are in the slot no more. */
+static void slot_left(struct slot *slot, unsigned at, u64 bytes)
+{
+	for (unsigned k = 0; k < bytes >> HOST_PAGE_SHIFT; k++)
+		bit_clear(slot->present, at + k);
+}
+
 /* Moves a whole slot to a block that is as it was taken. */
 static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 {
@@ -265,11 +272,11 @@ static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 		}
 		r = uffd_move(mm, b->address + moved, slot_address(mm, t->slot) + moved,
 			      HOST_HUGE_SIZE - moved, &done);
+		slot_left(t->slot, (unsigned)(moved >> HOST_PAGE_SHIFT), done);
 		moved += done;
 		if (moved == HOST_HUGE_SIZE) {
 			b->uniform = entry(ENTRY_SYSTEM, 0);
 			host_write_once(&head->rmap, RMAP_NONE);
-			host_memset(t->slot->present, 0, sizeof(t->slot->present));
 			section_leave(mm, b);
 			host_wake_all(block_waitq(mm, b));
 			return true;
@@ -280,9 +287,7 @@ static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 		if (!done)
 			wait_for_reader(mm);
 	}
-	/* The rest goes page by page; what has moved is found there already. */
-	for (unsigned k = 0; k < moved >> HOST_PAGE_SHIFT; k++)
-		bit_clear(t->slot->present, k);
+	/* The rest goes page by page; fill_home knows what has moved. */
 	return false;
 }
 
@@ -318,6 +323,17 @@ static unsigned run_in_place(struct mm *mm, const struct block *b, unsigned at,
 	return n;
 }
 
+/* How many of n pages, from entry i on, a MOVE of the whole slot that was not
+ * completed has brought home already. */
+static unsigned run_left(const struct transaction *t, unsigned i, unsigned n)
+{
+	unsigned k = 0;
+
+	while (k < n && !bit(t->slot->present, t->at + i + k))
+		k++;
+	return k;
+}
+
 /* Fills n pages of b from `at` on: with the slot's own pages where they are
  * enough to be worth it, else by copying. Pages done; the error in *r. */
 static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const struct home_run *run,
@@ -327,10 +343,16 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 	u64 to = b->address + (u64)at * HOST_PAGE_SIZE, done = 0;
 	const char *from = in_bytes(mm, t, run->i);
 
+	if (!t->bounce) {
+		unsigned home = run_left(t, run->i, n);
+
+		*r = 0;
+		if (home)
+			return home;
+	}
 	if (!t->bounce && !t->by_copy && n >= MOVE_LEAST) {
 		*r = uffd_move(mm, to, (u64)from, (u64)n * HOST_PAGE_SIZE, &done);
-		for (unsigned k = 0; k < done >> HOST_PAGE_SHIFT; k++)
-			bit_clear(t->slot->present, t->at + run->i + k);
+		slot_left(t->slot, t->at + run->i, done);
 		if (done || *r == -EAGAIN)
 			return (unsigned)(done >> HOST_PAGE_SHIFT);
 	}

@@ -57,6 +57,45 @@ int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done)
 	return r;
 }
 
+/* Bytes of [start, end), from its beginning on, in which there are pages. */
+static u64 run_there(struct mm *mm, u64 start, u64 end)
+{
+	struct page_region first;
+
+	if (mm->sys->scan(start, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &first, 1) != 1 ||
+	    first.start != start)
+		return 0;
+	return first.end - start;
+}
+
+/* The same, in which there are none. */
+static u64 run_gone(struct mm *mm, u64 start, u64 end)
+{
+	struct page_region first;
+	int n = mm->sys->scan(start, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &first, 1);
+
+	return n < 0 ? 0 : n ? first.start - start : end - start;
+}
+
+/* Kernels since 6.18 move a batch of small pages and then forget it: if a page
+ * before it made the call try again (it was being migrated, or its huge page
+ * split), the old error outlives the success, the batch is tried a second time,
+ * and the answer is EEXIST with nothing done. Who believes that keeps the page
+ * that is not there any more, and the next to touch it gets zeros. Nobody else
+ * fills the destination or empties the source of a move: what is at the one and
+ * not at the other has moved. */
+static u64 moved_uncounted(struct mm *mm, u64 dst, u64 src, u64 length)
+{
+	u64 there = run_there(mm, dst, dst + length);
+	u64 gone = there ? run_gone(mm, src, src + there) : 0;
+
+	if (gone) {
+		count(mm, uncounted);
+		(void)uffd_wake(mm, dst, gone);
+	}
+	return gone;
+}
+
 int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
 {
 	struct uffdio_move move = {.dst = dst, .src = src, .len = length};
@@ -64,6 +103,11 @@ int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
 
 	count(mm, moves);
 	*done = move.move > 0 ? (u64)move.move : 0;
+	if (r) {
+		*done += moved_uncounted(mm, dst + *done, src + *done, length - *done);
+		if (*done)
+			r = *done == length ? 0 : -EAGAIN;
+	}
 	return r;
 }
 

@@ -57,7 +57,9 @@ static int explain(struct userfault_info *info, int error)
 static void tell_features(u64 features, u32 without, struct userfault_info *info)
 {
 	info->features = features;
-	info->move = features & UFFD_FEATURE_MOVE && !(without & USERFAULT_WITHOUT_MOVE);
+	/* What a MOVE that failed has done can only be seen by PAGEMAP_SCAN. */
+	info->move = features & UFFD_FEATURE_MOVE && !(without & USERFAULT_WITHOUT_MOVE) &&
+		     info->pagemap_scan;
 	info->event_fork =
 	    features & UFFD_FEATURE_EVENT_FORK && !(without & USERFAULT_WITHOUT_EVENT_FORK);
 	info->event_remap = features & UFFD_FEATURE_EVENT_REMAP;
@@ -125,8 +127,8 @@ int userfault_open_context(const struct userfault_sys *sys, u32 without,
 		without |= USERFAULT_WITHOUT_EVENT_FORK;
 	}
 	info->ioctls = got.ioctls;
-	tell_features(offered.features, without, info);
 	info->pagemap_scan = userfault_sys_has_scan();
+	tell_features(offered.features, without, info);
 	info->procmap_query = userfault_sys_has_query();
 	tell_caps(info);
 	return fd;

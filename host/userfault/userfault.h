@@ -49,6 +49,7 @@ int userfault_free(struct mm *mm, void *p); /* -EINVAL: not from userfault_alloc
 
 struct userfault_counters {
 	u64 cpu_faults, zero_fills, moves, copies, ebusy, eagain, events, wakes;
+	u64 uncounted; /* moves that the kernel made and denied; see gate.c */
 	u64 staging_bytes; /* pages kept for the way back */
 };
 void userfault_counters_get(struct mm *mm, struct userfault_counters *ret);

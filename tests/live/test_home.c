@@ -593,6 +593,48 @@ static void test_reused_address(void **state)
 	(void)state;
 }
 
+static void *compact(void *arg)
+{
+	while (!__atomic_load_n(&shared.stop, __ATOMIC_RELAXED)) {
+		(void)!pwrite(*(int *)arg, "1", 1, 0);
+		usleep(1000);
+	}
+	return NULL;
+}
+
+/* The kernel itself moves pages about while they leave and come home: its MOVE then
+ * fails in the middle, and may deny what it has done (gate.c). */
+static void test_compaction(void **state)
+{
+	int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+	u64 until = host_now() + 3 * HOST_SEC;
+	unsigned seed = 1;
+	pthread_t thread;
+	char *p;
+
+	if (fd < 0) {
+		print_message("skipped: compaction cannot be asked for: %s\n", strerror(errno));
+		skip();
+	}
+	p = map(HUGE_SIZE, true);
+	fill(p, HUGE_SIZE);
+	shared.stop = 0;
+	pthread_create(&thread, NULL, compact, &fd);
+	while (host_now() < until) {
+		unsigned n = 1 + (unsigned)rand_r(&seed) % HOST_HUGE_PAGES;
+		unsigned at = (unsigned)rand_r(&seed) % (HOST_HUGE_PAGES - n + 1);
+
+		(void)mini_out((u64)p + at * PAGE, (u64)p + (at + n) * PAGE, NULL);
+		(void)mini_home((u64)p + at * PAGE, (u64)p + (at + n / 2) * PAGE);
+		check(p, 0, HUGE_SIZE);
+	}
+	__atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	close(fd);
+	done(p);
+	(void)state;
+}
+
 /* The stack of a running thread leaves and comes back under it. */
 static void *deep(void *arg)
 {
@@ -669,6 +711,7 @@ int main(void)
 	    cmocka_unit_test(test_file_and_shared_stay),
 	    cmocka_unit_test(test_threads),
 	    cmocka_unit_test(test_reused_address),
+	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
 	};
 

@@ -20,8 +20,10 @@
 #ifndef GPUSVM_HOST_H
 #define GPUSVM_HOST_H
 
-#ifdef __KERNEL__
+#if defined(__KERNEL__)
 #include "host/linux/host_types.h"
+#elif defined(HOST_MODEL)
+#include "host/model/host_types.h"
 #else
 #include "host/posix/host_types.h"
 #endif
@@ -57,22 +59,28 @@ void host_memcpy_stream(void *dst, const void *src, size_t n);
 /* ---- Atomics ------------------------------------------------------------
  * On naturally aligned 32 and 64 bit words. The name states the order; plain
  * read and write are relaxed, and only stop the compiler from tearing.
+ *
+ * host_point(p): before an ordered access of *p. The scheduler of host/model may
+ * run another fiber there; nothing elsewhere.
  */
+#ifndef host_point
+#define host_point(p) ((void)0)
+#endif
 #define host_read_once(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define host_write_once(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define host_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define host_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-#define host_load_seq(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
-#define host_store_seq(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
-#define host_add_return(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define host_load_acquire(p) (host_point(p), __atomic_load_n((p), __ATOMIC_ACQUIRE))
+#define host_store_release(p, v) (host_point(p), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
+#define host_load_seq(p) (host_point(p), __atomic_load_n((p), __ATOMIC_SEQ_CST))
+#define host_store_seq(p, v) (host_point(p), __atomic_store_n((p), (v), __ATOMIC_SEQ_CST))
+#define host_add_return(p, v) (host_point(p), __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST))
 #define host_add_relaxed(p, v) ((void)__atomic_add_fetch((p), (v), __ATOMIC_RELAXED))
-#define host_fetch_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
-#define host_fetch_and(p, v) __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
-#define host_xchg(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define host_fetch_or(p, v) (host_point(p), __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST))
+#define host_fetch_and(p, v) (host_point(p), __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
+#define host_xchg(p, v) (host_point(p), __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
 /* True when *p was *expected and is now v; else *expected holds what it was. */
 #define host_cas(p, expected, v)                                               \
-	__atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_SEQ_CST, \
-				    __ATOMIC_SEQ_CST)
+	(host_point(p), __atomic_compare_exchange_n((p), (expected), (v), false, \
+						    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 #define host_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 /* A reference count: starts at 1; get only while one is held. */
@@ -155,7 +163,7 @@ void host_wake_all(struct host_waitq *wq);
 
 /* Sleeps until cond holds or the monotonic clock reaches deadline
  * (HOST_FOREVER: no limit). The value is true when cond held. May sleep. */
-#ifndef host_wait_until /* host/linux has its own */
+#ifndef host_wait_until /* host/linux and host/model have their own */
 /* Its pieces; not for direct use. */
 void host_waitq_enter(struct host_waitq *wq);
 /* Sleeps until woken or until deadline; true when the deadline passed. */
@@ -229,5 +237,9 @@ void host_warn(const char *what, const char *file, int line);
 			host_warn(#c, __FILE__, __LINE__);                     \
 		host_bad_;                                                     \
 	})
+
+#ifdef HOST_MODEL
+#include "host/model/places.h"
+#endif
 
 #endif

@@ -19,7 +19,12 @@
  * static block, which is on the thread's stack: any other model may call malloc
  * at first use, on a thread that must never touch the application's heap.
  */
+#ifdef HOST_MODEL
+/* Fibers of one thread: the scheduler keeps a copy of this section for each. */
+#define HOST_THREAD_LOCAL __attribute__((section("fiber_local")))
+#else
 #define HOST_THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
+#endif
 
 /*
  * Storage class of every other variable of the library that changes: in .data,

@@ -32,9 +32,24 @@ struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *
 	}
 }
 
+/* The last one that was freed is kept, with its spare array: CPU faults come one
+ * after the other. */
+static struct transaction *transaction_reuse(struct mm *mm)
+{
+	struct transaction *t = host_xchg(&mm->idle_transaction, NULL);
+	entry_t *spare;
+
+	if (!t)
+		return host_alloc_zeroed(sizeof(*t));
+	spare = t->spare;
+	host_memset(t, 0, sizeof(*t));
+	t->spare = spare;
+	return t;
+}
+
 static struct transaction *transaction_make(struct mm_migrate *m, struct block *b)
 {
-	struct transaction *t = host_alloc_zeroed(sizeof(*t));
+	struct transaction *t = transaction_reuse(m->mm);
 
 	if (!t)
 		return NULL;
@@ -44,13 +59,11 @@ static struct transaction *transaction_make(struct mm_migrate *m, struct block *
 	t->frames = t->few_frames;
 	if (m->npages > SMALL_WINDOW && m->flags & MM_MIGRATE_DEVICE)
 		t->frames = host_alloc_zeroed(m->npages * sizeof(*t->frames));
-	t->spare = host_alloc(HOST_HUGE_PAGES * sizeof(*t->spare));
+	if (!t->spare)
+		t->spare = host_alloc(HOST_HUGE_PAGES * sizeof(*t->spare));
 	if (t->frames && t->spare)
 		return t;
-	if (t->frames != t->few_frames)
-		host_free(t->frames);
-	host_free(t->spare);
-	host_free(t);
+	transaction_free(m->mm, t);
 	return NULL;
 }
 
@@ -61,7 +74,14 @@ void transaction_free(struct mm *mm, struct transaction *t)
 	if (t->frames != t->few_frames)
 		host_free(t->frames);
 	bounce_put(mm, t->bounce);
-	host_free(t->spare);
+	t = host_xchg(&mm->idle_transaction, t);
+	transaction_drop(t);
+}
+
+void transaction_drop(struct transaction *t)
+{
+	if (t)
+		host_free(t->spare);
 	host_free(t);
 }
 

@@ -174,6 +174,7 @@ bool page_ask_home(struct mm *mm, struct block *b, u64 address, s64 *ret)
 void fault_serve_device(struct mm *mm, u64 address)
 {
 	struct block *b = block_find(mm, address);
+	u64 events = host_load_acquire(&mm->events);
 	s64 r;
 
 	if (!page_ask_home(mm, b, address, &r)) {
@@ -182,12 +183,12 @@ void fault_serve_device(struct mm *mm, u64 address)
 		return;
 	}
 	count(mm, cpu_faults);
-	/* Coming home wakes those who wait for it; but it may have been home, or
-	 * been moved by another, before this fault was looked at. One that could
-	 * not be taken just now is not asked for again at once. */
+	/* Coming home wakes those who wait for it, and so does the end of a move that
+	 * has it now; an event may have taken it away instead. One that could not be
+	 * taken just now is not asked for again at once. */
 	if (r == 0 && still_on_device(mm, b, address))
 		repeat_after(mm, address, HOST_MSEC / 4);
-	else if (r == 0)
+	else if (r == 0 && host_load_acquire(&mm->events) != events)
 		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
 	else if (r > 0)
 		repeat_after(mm, address, (u64)r);

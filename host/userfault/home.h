@@ -250,8 +250,9 @@ struct mm {
 		u64 start, end, events;
 	} ahead;
 
-	struct host_rwlock out_lock; /* RANK_DEVMEM: read by transactions that take
-				      * pages out; written around a fork */
+	struct transaction *idle_transaction; /* for the next one; by exchange only */
+	struct host_rwlock out_lock;	      /* RANK_DEVMEM: read by transactions that take
+					       * pages out; written around a fork */
 
 	struct userfault_counters counters; /* atomic */
 	u64 alloc_base, alloc_size;
@@ -431,8 +432,10 @@ static inline u64 entry_address(const struct transaction *t, unsigned i)
 struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *i);
 /* Back to system memory for page i that did not leave its place. */
 void page_stays(struct mm *mm, struct transaction *t, unsigned i);
-/* Frees what begin made. */
+/* Gives back what begin made. */
 void transaction_free(struct mm *mm, struct transaction *t);
+/* Frees the struct itself; NULL is legal. */
+void transaction_drop(struct transaction *t);
 
 extern struct mm *the_mm; /* the open home of this process, or NULL */
 

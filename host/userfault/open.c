@@ -117,6 +117,7 @@ void userfault_close(struct mm *mm)
 	reader_stop(mm);
 	applier_stop(mm);
 	alloc_fini(mm);
+	transaction_drop(mm->idle_transaction);
 	blocks_fini(mm);
 	extents_fini(mm);
 	fork_fini(mm);

@@ -66,13 +66,25 @@ static bool lead_or_defer(struct mm *mm, u64 *deferred)
 	return true;
 }
 
-/* True when the fault may be served on this thread. */
+/* A thread is idle that no fault put aside will take: it would take the lead. Only
+ * the leader puts aside, and who takes a fault is idle no more before the fault is
+ * gone from the list: a look without the lock errs to the safe side. */
+static bool somebody_idle(const struct mm *mm)
+{
+	u32 deferred = host_load_acquire(&mm->n_deferred);
+
+	return host_read_once(&mm->idle) > deferred;
+}
+
+/* True when the fault may be served on this thread. The leader's. */
 static bool may_block(struct mm *mm, u64 address)
 {
 	bool may;
 
+	if (somebody_idle(mm))
+		return true;
 	host_mutex_lock(&mm->leader_lock);
-	may = mm->idle > 0;
+	may = somebody_idle(mm);
 	if (!may && mm->n_deferred < host_array_size(mm->deferred)) {
 		mm->deferred[mm->n_deferred] = address;
 		host_store_release(&mm->n_deferred, mm->n_deferred + 1);

@@ -11,7 +11,8 @@
  *	direct         the kernel, reading a file by O_DIRECT into the field
  *	fork           a thread that forks children, who check its words
  * while other threads move random parts of the field to the device and back,
- * and map, remap, drop and unmap memory of their own beside it. Exit status 0
+ * and map, remap, drop and unmap memory of their own beside it, and the kernel is
+ * asked to compact memory, which moves pages under us. Exit status 0
  * when every word was right, 1 when one was not, 77 with a reason when the
  * system lacks what is needed.
  */
@@ -271,6 +272,16 @@ static void *mapper(void *arg)
 	return NULL;
 }
 
+/* Another program that needs huge pages would do the same to us. */
+static void *compacter(void *arg)
+{
+	while (!stopped()) {
+		(void)!pwrite(*(int *)arg, "1", 1, 0);
+		usleep(100000);
+	}
+	return NULL;
+}
+
 /* ---- Main -------------------------------------------------------------------- */
 
 static int open_direct(void)
@@ -304,8 +315,8 @@ int main(int argc, char **argv)
 	struct gpusvm_device_desc desc = {
 	    .size = sizeof(desc), .kind = "soft", .vram_bytes = 10 << 20};
 	struct gpusvm_options options = {.size = sizeof(options), .devices = &desc, .n_devices = 1};
-	pthread_t threads[8];
-	int c, r, fd;
+	pthread_t threads[9];
+	int c, r, fd, compact;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == 's')
@@ -333,6 +344,11 @@ int main(int argc, char **argv)
 		pthread_create(&threads[n++], NULL, direct_reader, &fd);
 	else
 		printf("stress: /var/tmp has no O_DIRECT: that writer is left out\n");
+	compact = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+	if (compact >= 0)
+		pthread_create(&threads[n++], NULL, compacter, &compact);
+	else
+		printf("stress: compaction is root's to ask for: it is left out\n");
 	for (unsigned i = 0; i < seconds * 10 && !stopped(); i++)
 		usleep(100000);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);

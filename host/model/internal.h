@@ -18,7 +18,8 @@ struct model_backing {
 	u8 *bytes;
 	struct model_backing *hash_next;
 	u32 order;
-	u32 live; /* frames that have references */
+	struct model_backing *txn_next; /* among those that a migration made */
+	u32 live; /* frames that have references, and a migration that made it */
 	struct model_frame frames[];
 };
 

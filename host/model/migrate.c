@@ -17,6 +17,9 @@
 /* In mm_migrate.home. */
 struct model_txn {
 	bool by_frames, committed;
+	/* System destinations, used or not. Each is kept until the end, so that the
+	 * caller may forget those of pages that shall stay. */
+	struct model_backing *made;
 };
 _Static_assert(sizeof(struct model_txn) <= sizeof(((struct mm_migrate *)0)->home), "home");
 
@@ -351,16 +354,20 @@ int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 
 
 /* ---- Destinations -------------------------------------------------------- */
 
-static struct model_backing *alloc_backing(struct mm *mm, unsigned order)
+static struct model_backing *alloc_backing(struct mm_migrate *m, unsigned order)
 {
 	struct model_backing *b;
 
-	if (model_site_fails_locked_out(mm,
+	if (model_site_fails_locked_out(m->mm,
 					order ? MODEL_FAIL_HUGE_PAGE : MODEL_FAIL_SYSTEM_PAGE))
 		return NULL;
 	b = model_backing_alloc(order);
-	if (b)
+	if (b) {
 		reach(b->frames, 1u << order, 1);
+		host_add_return(&b->live, 1);
+		b->txn_next = own(m)->made;
+		own(m)->made = b;
+	}
 	return b;
 }
 
@@ -395,10 +402,10 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 		if (!(m->src[i] & MM_MPFN_MIGRATE) || !is_device(m->src[i]))
 			continue;
 		wanted++;
-		b = alloc_backing(m->mm, order);
+		b = alloc_backing(m, order);
 		if (!b && order) {
 			split_source(m, i);
-			b = alloc_backing(m->mm, 0);
+			b = alloc_backing(m, 0);
 			order = 0;
 		}
 		if (!b)
@@ -500,13 +507,23 @@ static void drop_destination(struct mm_migrate *m, unsigned i, struct mm_page **
 	mm_mpfn_t dst = m->dst[i];
 
 	m->dst[i] = 0;
-	if (is_system(dst)) {
-		model_backing_free(mpfn_frame(dst)->backing);
-	} else if (is_device(dst)) {
+	if (is_device(dst)) {
 		struct mm_page *page = mm_mpfn_page(dst);
 
 		page->next = *free;
 		*free = page;
+	}
+}
+
+/* System destinations that were taken live on without the migration. */
+static void let_go_of_made(struct mm_migrate *m)
+{
+	struct model_backing *b;
+
+	while ((b = own(m)->made) != NULL) {
+		own(m)->made = b->txn_next;
+		if (host_add_return(&b->live, (u32)-1) == 0)
+			model_backing_free(b);
 	}
 }
 
@@ -622,6 +639,7 @@ void mm_migrate_end(struct mm_migrate *m)
 	}
 	model_changed(m->mm);
 	host_mutex_unlock(&m->mm->lock);
+	let_go_of_made(m);
 	model_pages_free(free);
 	mm_put(m->mm);
 }

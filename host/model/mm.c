@@ -369,7 +369,7 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 		if (p && p->state == MODEL_ZERO)
 			ret->flags |= MM_STATE_ZERO;
 		if (p && p->state == MODEL_DEVICE)
-			ret->page = p->what;
+			ret->page = model_page_head(p->what);
 	}
 	host_mutex_unlock(&mm->lock);
 }
@@ -380,7 +380,7 @@ void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
 	for (u64 a = start; a < end; a += HOST_PAGE_SIZE) {
 		struct model_page *p = model_vma_at(mm, a) ? model_page(mm, a) : NULL;
 
-		*ret++ = p && p->state == MODEL_DEVICE ? p->what : NULL;
+		*ret++ = p && p->state == MODEL_DEVICE ? model_page_head(p->what) : NULL;
 	}
 	host_mutex_unlock(&mm->lock);
 }

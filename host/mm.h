@@ -315,7 +315,9 @@ void mm_bus_abandon(u64 address) __attribute__((noreturn));
  *
  * Outcome per page: after begin, src[i] has MM_MPFN_MIGRATE where the page was
  * collected; the caller clears dst[i] (or never sets it) for pages that shall
- * stay; after commit, src[i] keeps MIGRATE only where the page has moved.
+ * stay; after commit, src[i] keeps MIGRATE only where the page has moved. One that
+ * was unmapped on the way has not. A COMPOUND one of which a part was unmapped
+ * stays whole, or goes on as small ones: then its 512 entries are those.
  * Partial success is normal.
  */
 typedef u64 mm_mpfn_t; /* flags above bit 56, a frame's pointer below */
@@ -398,7 +400,8 @@ mm_dma_t mm_migrate_dma(const struct mm_migrate *m, unsigned i, unsigned *order)
  * MIGRATE) is abandoned here, so that its free runs. May sleep. */
 void mm_migrate_commit(struct mm_migrate *m);
 /* Always, once, after a begin that returned 0. Frees device frames that were
- * left (ops->free), puts back system pages that stayed. */
+ * left (ops->free): sources whose page has moved or gone, and without a commit
+ * what stands in dst. Puts back system pages that stayed. */
 void mm_migrate_end(struct mm_migrate *m);
 
 #endif

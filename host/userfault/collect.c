@@ -585,8 +585,9 @@ int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 
 	for (unsigned i = 0; i < m->npages;) {
 		struct mm_page *head = &region->heads[(first + i) >> HOST_HUGE_ORDER];
 
-		if (host_is_aligned(first + i, HOST_HUGE_PAGES) && host_read_once(&head->data)) {
-			if (m->flags & MM_MIGRATE_COMPOUND && m->npages - i >= HOST_HUGE_PAGES) {
+		if (host_read_once(&head->data)) {
+			if (host_is_aligned(first + i, HOST_HUGE_PAGES) &&
+			    m->flags & MM_MIGRATE_COMPOUND && m->npages - i >= HOST_HUGE_PAGES) {
 				i += take_frame(mm, m, t, head, i, &run);
 				continue;
 			}

@@ -95,28 +95,37 @@ static void drop_sources(struct mm *mm, struct mm_migrate *m, struct transaction
 	}
 }
 
+/* What was taken as one page has lost some meanwhile: it goes on as 512 small ones,
+ * and is told as such. */
+static void commit_split_out(struct mm *mm, struct mm_migrate *m, struct transaction *t,
+			     struct mm_page *small)
+{
+	mm_mpfn_t src = m->src[0] & ~MM_MPFN_COMPOUND;
+
+	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++) {
+		bit_clear(t->taken, i);
+		if (commit_page_out(mm, t, i, &small[i])) {
+			m->src[i] = src;
+			m->dst[i] = mm_mpfn(&small[i]) | MM_MPFN_MIGRATE;
+		} else {
+			m->src[i] = src & ~MM_MPFN_MIGRATE;
+			m->dst[i] = 0;
+			frame_free(&small[i]);
+		}
+	}
+}
+
 static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	if (t->by_copy)
 		drop_sources(mm, m, t);
 	if (t->compound && m->dst[0]) {
-		struct mm_page *head = mm_mpfn_page(m->dst[0]), *small;
-		bool any = false;
+		struct mm_page *head = mm_mpfn_page(m->dst[0]);
 
-		if (commit_whole_out(mm, t, head)) {
+		if (commit_whole_out(mm, t, head))
 			host_memset(t->taken, 0, sizeof(t->taken));
-			return;
-		}
-		small = frame_split(mm, head);
-		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++) {
-			bit_clear(t->taken, i);
-			if (commit_page_out(mm, t, i, &small[i]))
-				any = true;
-			else
-				frame_free(&small[i]);
-		}
-		if (!any)
-			m->src[0] &= ~MM_MPFN_MIGRATE;
+		else
+			commit_split_out(mm, m, t, frame_split(mm, head));
 		return;
 	}
 	commit_in_place_out(mm, m, t);
@@ -294,6 +303,7 @@ static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 /* A run of pages on the way home: entries from i on, whose frames are those
  * from id on (of a compound one that was split), or as collected. */
 struct home_run {
+	const struct mm_migrate *m;
 	struct transaction *t;
 	unsigned i;
 	u32 id;
@@ -313,7 +323,7 @@ static unsigned run_in_place(struct mm *mm, const struct block *b, unsigned at,
 	unsigned n = 1;
 
 	while (n < max && at + n < HOST_HUGE_PAGES && run->i + n < t->npages) {
-		if (!run->counting && !t->frames[run->i + n])
+		if (!run->counting && !(t->frames[run->i + n] && run->m->dst[run->i + n]))
 			break;
 		if (b->pages[at + n] != entry(ENTRY_IN, run_frame(run, n)) ||
 		    frame_page(mm, run_frame(run, n), false)->rmap != rmap(b, at + n))
@@ -361,7 +371,8 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 	return (unsigned)(done >> HOST_PAGE_SHIFT);
 }
 
-/* Brings one run home. n: how many pages were dealt with; true: they are home. */
+/* Brings one run home. n: how many pages were dealt with; true: they are home;
+ * false: they are gone, or could not be had there. */
 static bool commit_run_in(struct mm *mm, const struct home_run *run, unsigned *n)
 {
 	struct transaction *t = run->t;
@@ -407,31 +418,42 @@ static bool commit_run_in(struct mm *mm, const struct home_run *run, unsigned *n
 		else
 			host_sleep(HOST_MSEC); /* no memory now, or its unmapping is on the way */
 	}
-	return true; /* gone: nothing to bring home */
+	return false; /* gone: nothing to bring home */
 }
 
-/* A compound one whose whole move did not work out, page by page. */
-static bool commit_split_in(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
+/* A compound one whose whole move did not work out, page by page: from now on it is
+ * 512 small ones for the caller too. */
+static void commit_split_in(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
 {
+	mm_mpfn_t src = m->src[i] & ~(MM_MPFN_COMPOUND | MM_MPFN_PAYLOAD);
 	u32 id = t->frames[i] - 1;
-	bool head, all = true;
+	bool head;
 	struct mm_page *page = in_frame(mm, m, i, &head);
 
 	if (head) {
 		unsigned at;
 		struct block *b = section_enter_rmap(mm, &page->rmap, &at);
 
-		if (!b)
-			return true;
-		block_expand(mm, b, &t->spare);
-		section_leave(mm, b);
+		if (b) {
+			block_expand(mm, b, &t->spare);
+			section_leave(mm, b);
+		} else {
+			/* All of it is gone: the frame is freed whole in the end. */
+			m->src[i] &= ~MM_MPFN_MIGRATE;
+			return;
+		}
 	}
 	for (unsigned k = 0, n; k < HOST_HUGE_PAGES; k += n) {
-		struct home_run run = {.t = t, .i = i + k, .id = id + k, .counting = true};
+		struct home_run run = {.m = m, .t = t, .i = i + k, .id = id + k, .counting = true};
+		bool home = commit_run_in(mm, &run, &n);
 
-		all &= commit_run_in(mm, &run, &n);
+		for (unsigned at = k; at < k + n; at++) {
+			page = frame_page(mm, id + at, false);
+			m->src[i + at] = (src & ~(home ? 0 : MM_MPFN_MIGRATE)) | mm_mpfn(page);
+			m->dst[i + at] = home ? MM_MPFN_SYSTEM | MM_MPFN_MIGRATE : 0;
+			t->frames[i + at] = id + at + 1;
+		}
 	}
-	return all;
 }
 
 /* From one device's frame to another's. */
@@ -476,13 +498,12 @@ static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t
 			continue;
 		}
 		if (m->src[i] & MM_MPFN_COMPOUND) {
-			home = commit_whole_in(mm, t, i) || commit_split_in(mm, m, t, i);
+			if (!commit_whole_in(mm, t, i))
+				commit_split_in(mm, m, t, i);
 			n = HOST_HUGE_PAGES;
-			if (!home)
-				m->src[i] &= ~MM_MPFN_MIGRATE;
 			continue;
 		}
-		home = commit_run_in(mm, &(struct home_run){.t = t, .i = i}, &n);
+		home = commit_run_in(mm, &(struct home_run){.m = m, .t = t, .i = i}, &n);
 		for (unsigned k = 0; k < n && !home; k++)
 			m->src[i + k] &= ~MM_MPFN_MIGRATE;
 	}
@@ -494,10 +515,14 @@ void mm_migrate_commit(struct mm_migrate *m)
 
 	if (!t)
 		return;
+	t->committed = true;
 	if (t->out)
 		commit_out(m->mm, m, t);
 	if (t->in)
 		commit_in(m->mm, m, t);
+	for (unsigned i = 0; i < m->npages; i++)
+		if (!m->dst[i])
+			m->src[i] &= ~MM_MPFN_MIGRATE;
 }
 
 /* ---- End ----------------------------------------------------------------------- */
@@ -544,6 +569,16 @@ static void end_in(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 	}
 }
 
+/* Frames that were prepared and not committed. */
+static void drop_destinations(struct mm_migrate *m)
+{
+	for (unsigned i = 0; i < m->npages; i++) {
+		if (m->dst[i] && !(m->dst[i] & MM_MPFN_SYSTEM))
+			frame_free(mm_mpfn_page(m->dst[i]));
+		m->dst[i] = 0;
+	}
+}
+
 void mm_migrate_end(struct mm_migrate *m)
 {
 	struct transaction *t = transaction_of(m);
@@ -551,6 +586,8 @@ void mm_migrate_end(struct mm_migrate *m)
 
 	if (!t)
 		return;
+	if (!t->committed)
+		drop_destinations(m);
 	if (t->in)
 		end_in(mm, m, t);
 	if (t->out) {

@@ -400,6 +400,7 @@ struct transaction {
 	bool all_present;
 	bool by_copy; /* no MOVE: sources stay in place, write-protected */
 	bool huge;    /* the memory is a huge page */
+	bool committed;
 	u32 *frames;  /* id + 1 of collected device frames, 0: none */
 	u32 few_frames[SMALL_WINDOW];
 	u64 eligible[HOST_HUGE_PAGES / 64]; /* by i: may leave system memory */

@@ -109,17 +109,16 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 				fill_run(pfns, 0, 0, n);
 				return 0;
 			}
-			if (n == HOST_HUGE_PAGES) {
-				fill_run(pfns, device_pfn(head, HOST_HUGE_ORDER, l->vma.write), 0,
-					 n);
-				return 0;
-			}
-			/* A part of a whole page: the frames in it. */
-			for (unsigned k = 0; k < n; k++)
-				pfns[k] = device_pfn(
-				    &mm_page_region(head)->pages[mm_page_index(head) + i + k], 0,
-				    l->vma.write);
-			return 1;
+			/* Each entry has its own page: the frames in the whole one. */
+			fill_run(pfns,
+				 device_pfn(
+				     &mm_page_region(head)->pages[mm_page_index(head) + i],
+				     n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0, l->vma.write),
+				 sizeof(*head), n);
+			if (n < HOST_HUGE_PAGES)
+				return 1;
+			pfns[0] = device_pfn(head, HOST_HUGE_ORDER, l->vma.write);
+			return 0;
 		default:
 			return -EBUSY;
 		}

@@ -66,21 +66,54 @@ static void fill(struct mm *mm, struct block *b, u64 address, bool write)
 		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
 }
 
-bool fault_serve_system(struct mm *mm, u64 address, bool write)
+/* The page's frame, if it has one, held. Section of b. */
+static bool hold_frame(struct mm *mm, const struct block *b, u64 address,
+		       struct mm_cpu_fault *fault)
+{
+	entry_t e = block_get(b, page_in_block(address));
+	bool head = block_compound(mm, b);
+
+	if (entry_kind(e) != ENTRY_DEVICE)
+		return false;
+	fault->mm = mm;
+	fault->address = address;
+	fault->page = frame_page(mm, entry_id(head ? b->uniform : e), head);
+	fault->data = mm_page_data(fault->page);
+	mm_page_region(fault->page)->ops->hold(fault->data);
+	return true;
+}
+
+bool fault_look(struct mm *mm, u64 address, struct mm_cpu_fault *fault)
+{
+	struct block *b = block_find(mm, address);
+	bool held;
+
+	section_enter(mm, b);
+	held = hold_frame(mm, b, address, fault);
+	section_leave(mm, b);
+	return held;
+}
+
+void fault_drop(const struct mm_cpu_fault *fault)
+{
+	mm_page_region(fault->page)->ops->drop(fault->data);
+}
+
+bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault)
 {
 	struct block *b = block_make(mm, address);
-	enum entry_kind kind;
+	bool held;
 
 	if (!b) {
 		(void)uffd_zero(mm, address, HOST_PAGE_SIZE, NULL);
 		return true;
 	}
 	section_enter(mm, b);
-	kind = entry_kind(block_get(b, page_in_block(address)));
-	if (kind == ENTRY_SYSTEM)
+	held = hold_frame(mm, b, address, fault);
+	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_SYSTEM)
 		fill(mm, b, address, write);
 	section_leave(mm, b);
-	return kind != ENTRY_DEVICE;
+	return !held;
 }
 
 /* Later, on the leader's clock. */
@@ -148,40 +181,20 @@ static bool still_on_device(struct mm *mm, struct block *b, u64 address)
 	return still;
 }
 
-bool page_ask_home(struct mm *mm, struct block *b, u64 address, s64 *ret)
+s64 fault_ask_home(struct mm_cpu_fault *fault)
 {
-	struct mm_cpu_fault fault = {.mm = mm, .address = address};
-	const struct mm_region_ops *ops = NULL;
-	unsigned i = page_in_block(address);
+	s64 r = mm_page_region(fault->page)->ops->migrate_to_ram(fault);
 
-	section_enter(mm, b);
-	if (entry_kind(block_get(b, i)) == ENTRY_DEVICE) {
-		bool head = block_compound(mm, b);
-
-		fault.page = frame_page(mm, entry_id(head ? b->uniform : block_get(b, i)), head);
-		fault.data = mm_page_data(fault.page);
-		ops = mm_page_region(fault.page)->ops;
-		ops->hold(fault.data);
-	}
-	section_leave(mm, b);
-	if (!ops)
-		return false;
-	*ret = ops->migrate_to_ram(&fault);
-	ops->drop(fault.data);
-	return true;
+	fault_drop(fault);
+	return r;
 }
 
-void fault_serve_device(struct mm *mm, u64 address)
+void fault_serve_device(struct mm *mm, struct mm_cpu_fault *fault, u64 events)
 {
+	u64 address = fault->address;
 	struct block *b = block_find(mm, address);
-	u64 events = host_load_acquire(&mm->events);
-	s64 r;
+	s64 r = fault_ask_home(fault);
 
-	if (!page_ask_home(mm, b, address, &r)) {
-		/* It has moved since: whoever waits looks again. */
-		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
-		return;
-	}
 	count(mm, cpu_faults);
 	/* Coming home wakes those who wait for it, and so does the end of a move that
 	 * has it now; an event may have taken it away instead. One that could not be

@@ -195,6 +195,7 @@ struct mm {
 	const struct userfault_sys *sys;
 	int fd;		 /* U: user memory and staging */
 	int watch_fd;	 /* W: memory that stays in place (WP_ASYNC); -1: none */
+	u32 watching;	 /* atomic: something was registered with it */
 	int kick_fd;	 /* eventfd that ends the reader's poll */
 	bool restricted; /* only memory of gpusvm_alloc migrates */
 
@@ -347,12 +348,17 @@ int reader_start(struct mm *mm);
 void reader_stop(struct mm *mm);
 /* Makes the leader look up from its poll. Any context. */
 void reader_kick(struct mm *mm);
-/* Serves what needs no device: true when done, else the page is on a device. */
-bool fault_serve_system(struct mm *mm, u64 address, bool write);
-void fault_serve_device(struct mm *mm, u64 address);
-/* Asks the owner of a page's frame to bring it home; *ret as migrate_to_ram's.
- * False: the page is on no device. No section; may wait for devices. */
-bool page_ask_home(struct mm *mm, struct block *b, u64 address, s64 *ret);
+/* What a CPU fault is about: true, and the frame held in fault, when the page is on
+ * a device. */
+bool fault_look(struct mm *mm, u64 address, struct mm_cpu_fault *fault);
+void fault_drop(const struct mm_cpu_fault *fault);
+/* Serves what needs no device: true when done, else as fault_look. */
+bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault);
+/* Both drop what is held. No section; may wait for devices. events: mm->events as it
+ * was before the page was looked at. */
+void fault_serve_device(struct mm *mm, struct mm_cpu_fault *fault, u64 events);
+/* Asks the owner of the frame to bring the page home; the value: migrate_to_ram's. */
+s64 fault_ask_home(struct mm_cpu_fault *fault);
 /* Repeats the faults that are due; ms until the next is, or -1. The leader's. */
 int fault_repeat_due(struct mm *mm);
 /* Marks pages for an event; the gate is held for writing. */
@@ -401,7 +407,7 @@ struct transaction {
 	bool by_copy; /* no MOVE: sources stay in place, write-protected */
 	bool huge;    /* the memory is a huge page */
 	bool committed;
-	u32 *frames;  /* id + 1 of collected device frames, 0: none */
+	u32 *frames; /* id + 1 of collected device frames, 0: none */
 	u32 few_frames[SMALL_WINDOW];
 	u64 eligible[HOST_HUGE_PAGES / 64]; /* by i: may leave system memory */
 	u64 taken[HOST_HUGE_PAGES / 64];    /* by i: state OUT, ours */

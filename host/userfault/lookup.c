@@ -111,9 +111,9 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 			}
 			/* Each entry has its own page: the frames in the whole one. */
 			fill_run(pfns,
-				 device_pfn(
-				     &mm_page_region(head)->pages[mm_page_index(head) + i],
-				     n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0, l->vma.write),
+				 device_pfn(&mm_page_region(head)->pages[mm_page_index(head) + i],
+					    n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0,
+					    l->vma.write),
 				 sizeof(*head), n);
 			if (n < HOST_HUGE_PAGES)
 				return 1;
@@ -209,10 +209,12 @@ static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
 /* Brings one page home, as a CPU's access would. */
 static int bring_home(struct mm *mm, u64 address)
 {
+	struct mm_cpu_fault fault;
 	s64 r;
 
-	if (!page_ask_home(mm, block_find(mm, address), address, &r))
+	if (!fault_look(mm, address, &fault))
 		return 0;
+	r = fault_ask_home(&fault);
 	if (r > 0)
 		host_sleep((u64)r);
 	return r < 0 && r != -EBUSY ? (int)r : 0;

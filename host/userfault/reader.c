@@ -100,6 +100,8 @@ static void serve_pagefault(struct mm *mm, const struct uffd_msg *msg)
 {
 	u64 address = host_align_down(msg->arg.pagefault.address, HOST_PAGE_SIZE);
 	bool write = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
+	u64 events = mm->events; /* nobody but us reads any */
+	struct mm_cpu_fault fault;
 
 	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
 		/* Only while pages leave without MOVE; woken at the end of it. */
@@ -111,14 +113,15 @@ static void serve_pagefault(struct mm *mm, const struct uffd_msg *msg)
 		section_leave(mm, b);
 		return;
 	}
-	if (fault_serve_system(mm, address, write))
+	if (fault_serve_system(mm, address, write, &fault))
 		return;
-	if (!leading || may_block(mm, address)) {
-		if (leading)
-			host_posix_before_block = lead_give_up;
-		fault_serve_device(mm, address);
-		host_posix_before_block = NULL;
+	if (!may_block(mm, address)) {
+		fault_drop(&fault);
+		return;
 	}
+	host_posix_before_block = lead_give_up;
+	fault_serve_device(mm, &fault, events);
+	host_posix_before_block = NULL;
 }
 
 /* Reads one message of fd, and marks pages if it is an event. */
@@ -152,7 +155,11 @@ static void lead(struct mm *mm)
 	struct uffd_msg msg;
 
 	while (leading) {
-		if (mm->sys->poll(fds, 3, fault_repeat_due(mm)) <= 0)
+		/* Each descriptor costs a tenth of a microsecond. */
+		unsigned n = host_load_acquire(&mm->watching) ? 3 : 2;
+
+		fds[2].revents = 0;
+		if (mm->sys->poll(fds, n, fault_repeat_due(mm)) <= 0)
 			continue;
 		if (fds[0].revents & POLLIN && read_message(mm, mm->fd, &msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT)
@@ -169,6 +176,17 @@ static void lead(struct mm *mm)
 	}
 }
 
+static void serve_deferred(struct mm *mm, u64 address)
+{
+	u64 events = host_load_acquire(&mm->events);
+	struct mm_cpu_fault fault;
+
+	if (fault_look(mm, address, &fault))
+		fault_serve_device(mm, &fault, events);
+	else /* it has moved since: whoever waits looks again */
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
 static void fault_thread(void *arg)
 {
 	struct mm *mm = arg;
@@ -176,7 +194,7 @@ static void fault_thread(void *arg)
 
 	while (lead_or_defer(mm, &deferred)) {
 		if (deferred)
-			fault_serve_device(mm, deferred);
+			serve_deferred(mm, deferred);
 		else
 			lead(mm);
 		if (leading) /* stopping: the others leave while this one leads */

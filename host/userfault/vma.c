@@ -123,6 +123,8 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 	if (!vma_migratable(mm, v)) {
 		if (mm->watch_fd < 0)
 			return -EOPNOTSUPP;
+		if (!host_xchg(&mm->watching, 1))
+			reader_kick(mm);
 		return uffd_register(mm, mm->watch_fd, v->start, v->end - v->start,
 				     UFFDIO_REGISTER_MODE_WP);
 	}

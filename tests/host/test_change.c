@@ -14,11 +14,11 @@ static void test_munmap(void **state)
 	(void)state;
 	on_device(0, 0, 16, 1, false);
 	unmap(4, 4);
-	assert_int_equal(frames_used(0), 12);
+	wait_frames(0, 12);
 	expect(0, 4, 1);
 	expect(8, 8, 1);
 	unmap(0, 16);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	/* The same address again is new memory. */
 	map(0, 16, HOME_RW);
 	expect_zero(0, 16);
@@ -32,7 +32,7 @@ static void test_munmap_compound(void **state)
 	on_device(0, 0, HUGE_PAGES, 1, true);
 	huge = state_of(0).order;
 	unmap(100, 50);
-	assert_int_equal(frames_used(0), HUGE_PAGES - 50);
+	wait_frames(0, HUGE_PAGES - 50);
 	assert_int_equal(devices[0].splits, huge);
 	expect(0, 100, 1);
 	expect(150, HUGE_PAGES - 150, 1);
@@ -50,7 +50,7 @@ static void test_map_over(void **state)
 	on_device(0, 0, 16, 1, false);
 	map(4, 4, HOME_RW);
 	sync_all();
-	assert_int_equal(frames_used(0), 12);
+	wait_frames(0, 12);
 	expect(0, 4, 1);
 	expect_zero(4, 4);
 	expect(8, 8, 1);
@@ -65,7 +65,7 @@ static void test_dontneed(void **state)
 	on_device(0, 0, 16, 1, false);
 	assert_int_equal(home_dontneed(mm, at(4), at(8)), 0);
 	sync_all();
-	assert_int_equal(frames_used(0), 12);
+	wait_frames(0, 12);
 	expect_zero(4, 4);
 	expect(0, 4, 1);
 	expect(8, 8, 1);
@@ -79,7 +79,7 @@ static void remap(bool dontunmap, u64 n, u64 to, bool huge)
 	on_device(0, 0, n, 1, huge);
 	assert_int_equal(home_mremap(mm, at(0), at(n), at(to), dontunmap), 0);
 	sync_all();
-	assert_int_equal(frames_used(0), n);
+	wait_frames(0, n);
 	if (dontunmap)
 		expect_zero(0, n);
 	/* The words moved with their pages. */
@@ -110,12 +110,12 @@ static void test_mremap_part_of_compound(void **state)
 	on_device(0, 0, HUGE_PAGES, 1, true);
 	assert_int_equal(home_mremap(mm, at(8), at(16), at(2 * HUGE_PAGES), false), 0);
 	sync_all();
-	assert_int_equal(frames_used(0), HUGE_PAGES);
+	wait_frames(0, HUGE_PAGES);
 	expect(0, 8, 1);
 	expect(16, HUGE_PAGES - 16, 1);
 	wait_frames(0, 8);
 	assert_int_equal(move_home(2 * HUGE_PAGES, 8, 0), 8);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 }
 
 static void test_mprotect(void **state)
@@ -225,8 +225,8 @@ static void cut_across(u64 n, bool huge)
 	moved = job_finish(&j);
 	sync_all();
 	assert_true(moved == 0 || moved == n - 50);
-	assert_int_equal(frames_used(0), moved ? 0 : n - 50);
-	assert_int_equal(frames_used(1), moved);
+	wait_frames(0, moved ? 0 : n - 50);
+	wait_frames(1, moved);
 	expect(0, 100, 1);
 	expect(150, n - 150, 1);
 	unmap(0, n);
@@ -256,7 +256,7 @@ static void test_gone_on_the_way(void **state)
 		assert_int_equal(home_munmap(mm, at(0), at(HUGE_PAGES)), 0);
 		assert_int_equal(job_finish(&j), 0);
 		sync_all();
-		assert_int_equal(frames_used(0), 0);
+		wait_frames(0, 0);
 		on_device(0, 0, HUGE_PAGES, 2, huge);
 		job_init(&j, 0, HUGE_PAGES, MM_MIGRATE_DEVICE | flags);
 		job_begin(&j);
@@ -264,7 +264,7 @@ static void test_gone_on_the_way(void **state)
 		map(0, HUGE_PAGES, HOME_RW);
 		(void)job_finish(&j);
 		sync_all();
-		assert_int_equal(frames_used(0), 0);
+		wait_frames(0, 0);
 		expect_zero(0, HUGE_PAGES);
 	}
 }
@@ -282,7 +282,7 @@ static void test_replaced_on_the_way(void **state)
 	fill(0, 8, 2);
 	assert_int_equal(job_finish(&j), 0);
 	sync_all();
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	expect(0, 8, 2);
 	expect_zero(8, 8);
 }

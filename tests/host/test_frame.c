@@ -38,7 +38,7 @@ static void test_init_and_abandon(void **state)
 	assert_true(mm_region_overhead(d->region) > before);
 	mm_page_abandon(page);
 	mm_page_abandon(head);
-	assert_int_equal(frames_used(1), 0);
+	wait_frames(1, 0);
 	assert_int_equal(d->huge_frees, 1);
 	assert_int_equal(mm_region_overhead(d->region), before);
 }
@@ -198,8 +198,8 @@ static void test_fork(void **state)
 	for (u64 i = 0; i < 16; i++)
 		assert_int_equal(copy[i * PAGE / 8 + i], (i + 1) * 0x9e3779b97f4a7c15ull ^ 1);
 	/* The parent's pages are where they were. */
-	assert_int_equal(frames_used(0), 4);
-	assert_int_equal(frames_used(1), 4);
+	wait_frames(0, 4);
+	wait_frames(1, 4);
 	expect(0, 16, 1);
 }
 
@@ -213,7 +213,7 @@ static void test_fork_compound(void **state)
 	for (u64 i = 0; i < HUGE_PAGES; i++)
 		assert_int_equal(copy[i * PAGE / 8 + i * 8 % PAGE / 8],
 				 (i + 1) * 0x9e3779b97f4a7c15ull ^ 1);
-	assert_int_equal(frames_used(0), HUGE_PAGES);
+	wait_frames(0, HUGE_PAGES);
 	expect(0, HUGE_PAGES, 1);
 	/* What was shared with the child goes again. */
 	assert_int_equal(move_out(0, 0, HUGE_PAGES, MM_MIGRATE_COMPOUND), HUGE_PAGES);

@@ -25,9 +25,9 @@ static void test_there_and_back(void **state)
 	for (u64 round = 0; round < 4; round++) {
 		fill(0, 64, round);
 		assert_int_equal(move_out(0, 0, 64, 0), 64);
-		assert_int_equal(frames_used(0), 64);
+		wait_frames(0, 64);
 		assert_int_equal(move_home(0, 64, 0), 64);
-		assert_int_equal(frames_used(0), 0);
+		wait_frames(0, 0);
 		expect(0, 64, round);
 		assert_int_equal(devices[0].faults, 0);
 	}
@@ -43,7 +43,7 @@ static void test_compound(void **state)
 		order = state_of(7).order;
 		assert_int_equal(devices[0].data->users, order ? 1 : HUGE_PAGES);
 		assert_int_equal(move_home(0, HUGE_PAGES, MM_MIGRATE_COMPOUND), HUGE_PAGES);
-		assert_int_equal(frames_used(0), 0);
+		wait_frames(0, 0);
 		expect(0, HUGE_PAGES, round);
 	}
 }
@@ -54,11 +54,11 @@ static void test_compound_in_parts(void **state)
 	(void)state;
 	on_device(0, 0, HUGE_PAGES, 1, true);
 	assert_int_equal(move_home(0, HUGE_PAGES, 0), HUGE_PAGES);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	expect(0, HUGE_PAGES, 1);
 	on_device(0, HUGE_PAGES, HUGE_PAGES, 2, true);
 	assert_int_equal(move_home(HUGE_PAGES + 100, 10, MM_MIGRATE_COMPOUND), 10);
-	assert_int_equal(frames_used(0), HUGE_PAGES - 10);
+	wait_frames(0, HUGE_PAGES - 10);
 	expect(HUGE_PAGES, HUGE_PAGES, 2);
 }
 
@@ -111,8 +111,8 @@ static void test_partial(void **state)
 	assert_int_equal(job_finish(&j), pinned ? 9 : 8);
 	if (!pinned)
 		home_unpin(pin);
-	assert_int_equal(frames_used(0), 2);
-	assert_int_equal(frames_used(1), pinned ? 9 : 8);
+	wait_frames(0, 2);
+	wait_frames(1, pinned ? 9 : 8);
 	expect(0, 4, 1);
 	expect(6, 10, 1);
 	if (pinned) {
@@ -167,7 +167,7 @@ static void test_select(void **state)
 	assert_int_equal(job_to_system(&j), 0);
 	n = job_finish(&j);
 	assert_int_equal(n, 8);
-	assert_int_equal(frames_used(0), 8);
+	wait_frames(0, 8);
 	expect(0, 16, 1);
 }
 
@@ -188,7 +188,7 @@ static void test_no_commit(void **state)
 	job_begin(&j);
 	assert_int_equal(job_to_system(&j), 0);
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), 32);
+	wait_frames(0, 32);
 	expect(0, 16, 1);
 	expect_zero(16, 16);
 }
@@ -207,7 +207,7 @@ static void test_no_commit_compound(void **state)
 	job_begin(&j);
 	assert_int_equal(job_to_system(&j), 0);
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), HUGE_PAGES);
+	wait_frames(0, HUGE_PAGES);
 	expect(0, HUGE_PAGES, 1);
 }
 
@@ -225,13 +225,13 @@ static void test_no_commit_of_frames(void **state)
 		j.dst[i] = 0;
 	}
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	expect(0, 16, 1);
 	job_init(&j, 0, 16, MM_MIGRATE_SYSTEM);
 	job_begin(&j);
 	job_to_device(&j, 0);
 	mm_migrate_end(&j.m); /* those in dst are left to the home */
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	expect(0, 16, 1);
 }
 
@@ -247,7 +247,7 @@ static void test_some_stay(void **state)
 		job_place(&j, i, 0);
 	mm_migrate_commit(&j.m);
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), 6);
+	wait_frames(0, 6);
 	for (unsigned i = 0; i < 16; i++) {
 		assert_int_equal(state_of(i).page != NULL, i % 3 == 0);
 		if (i % 3 == 0)
@@ -264,7 +264,7 @@ static void test_some_stay(void **state)
 		j.dst[i] = 0;
 	job_fill_system(&j);
 	assert_int_equal(job_finish(&j), 8);
-	assert_int_equal(frames_used(0), 8);
+	wait_frames(0, 8);
 	expect(0, 16, 1);
 }
 
@@ -286,9 +286,9 @@ static void test_frames(void **state)
 	on_device(0, 0, 8, 2, false);
 	on_device(0, 3 * HUGE_PAGES, 8, 3, false);
 	assert_int_equal(frames_home(0, 4, 4, 0), 4);
-	assert_int_equal(frames_used(0), 20);
+	wait_frames(0, 20);
 	assert_int_equal(frames_home(0, 0, 64, 0), 20);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	assert_int_equal(frames_home(0, 0, 64, 0), 0);
 	expect(900, 8, 1);
 	expect(0, 8, 2);
@@ -304,7 +304,7 @@ static void test_frames_compound(void **state)
 	on_device(0, 0, HUGE_PAGES, 1, true);
 	first = mm_page_index(state_of(0).page);
 	assert_int_equal(frames_home(0, first, HUGE_PAGES, MM_MIGRATE_COMPOUND), HUGE_PAGES);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	expect(0, HUGE_PAGES, 1);
 }
 
@@ -320,7 +320,7 @@ static void test_frames_of_compound(void **state)
 		on_device(0, 0, HUGE_PAGES, i, true);
 		first = mm_page_index(state_of(0).page);
 		assert_int_equal(frames_home(0, first + offsets[i], 16, 0), 16);
-		assert_int_equal(frames_used(0), HUGE_PAGES - 16);
+		wait_frames(0, HUGE_PAGES - 16);
 		assert_null(state_of(offsets[i]).page);
 		expect(0, HUGE_PAGES, i);
 		wait_frames(0, 0);
@@ -335,7 +335,7 @@ static void test_frames_no_commit(void **state)
 	assert_int_equal(mm_migrate_begin_frames(&j.m, devices[0].region, 0), 0);
 	assert_int_equal(j.m.collected, 16);
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), 16);
+	wait_frames(0, 16);
 	expect(0, 16, 1);
 }
 
@@ -362,10 +362,10 @@ static void test_across(void **state)
 	on_device(0, 0, 16, 1, false);
 	on_device(1, 16, 4, 1, false);
 	assert_int_equal(across(0, 1, 0, 20, 0), 16);
-	assert_int_equal(frames_used(0), 0);
-	assert_int_equal(frames_used(1), 20);
+	wait_frames(0, 0);
+	wait_frames(1, 20);
 	assert_int_equal(across(1, 0, 4, 4, 0), 4);
-	assert_int_equal(frames_used(0), 4);
+	wait_frames(0, 4);
 	assert_int_equal(devices[0].faults + devices[1].faults, 0);
 	expect(0, 20, 1);
 }
@@ -375,10 +375,10 @@ static void test_across_compound(void **state)
 	(void)state;
 	on_device(0, 0, HUGE_PAGES, 1, true);
 	assert_int_equal(across(0, 1, 0, HUGE_PAGES, MM_MIGRATE_COMPOUND), HUGE_PAGES);
-	assert_int_equal(frames_used(0), 0);
+	wait_frames(0, 0);
 	assert_int_equal(across(1, 0, 32, 16, MM_MIGRATE_COMPOUND), 16);
-	assert_int_equal(frames_used(0), 16);
-	assert_int_equal(frames_used(1), HUGE_PAGES - 16);
+	wait_frames(0, 16);
+	wait_frames(1, HUGE_PAGES - 16);
 	expect(0, HUGE_PAGES, 1);
 }
 
@@ -390,8 +390,8 @@ static void test_from_both(void **state)
 	fill(0, 16, 1);
 	assert_int_equal(move_out(0, 4, 4, 0), 4);
 	assert_int_equal(across(0, 1, 0, 16, MM_MIGRATE_SYSTEM), 16);
-	assert_int_equal(frames_used(0), 0);
-	assert_int_equal(frames_used(1), 16);
+	wait_frames(0, 0);
+	wait_frames(1, 16);
 	expect(0, 16, 1);
 }
 
@@ -403,8 +403,8 @@ static void test_across_no_commit(void **state)
 	job_begin(&j);
 	job_to_device(&j, 1);
 	mm_migrate_end(&j.m);
-	assert_int_equal(frames_used(0), 8);
-	assert_int_equal(frames_used(1), 0);
+	wait_frames(0, 8);
+	wait_frames(1, 0);
 	expect(0, 8, 1);
 }
 

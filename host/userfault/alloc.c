@@ -16,16 +16,15 @@ int alloc_init(struct mm *mm)
 {
 	host_mutex_init(&mm->alloc_lock, RANK_HOST_POOL);
 	for (u64 size = ALLOC_RESERVE; size >= ALLOC_LEAST; size /= 2) {
-		u64 base = (u64)mmap(NULL, size + HOST_HUGE_SIZE, PROT_NONE,
-				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		u64 base = mm->sys->map(0, size + HOST_HUGE_SIZE);
 
-		if (base == (u64)MAP_FAILED)
+		if (!base)
 			continue;
 		mm->alloc_base = host_align_up(base, HOST_HUGE_SIZE);
 		mm->alloc_size = size;
 		if (mm->alloc_base > base)
-			munmap((void *)base, mm->alloc_base - base);
-		munmap((void *)(mm->alloc_base + size), base + HOST_HUGE_SIZE - mm->alloc_base);
+			mm->sys->unmap(base, mm->alloc_base - base);
+		mm->sys->unmap(mm->alloc_base + size, base + HOST_HUGE_SIZE - mm->alloc_base);
 		mm->alloc_runs = host_alloc_zeroed(size / HOST_HUGE_SIZE * sizeof(*mm->alloc_runs));
 		return mm->alloc_runs ? 0 : -ENOMEM;
 	}
@@ -35,7 +34,7 @@ int alloc_init(struct mm *mm)
 void alloc_fini(struct mm *mm)
 {
 	if (mm->alloc_size)
-		munmap((void *)mm->alloc_base, mm->alloc_size);
+		mm->sys->unmap(mm->alloc_base, mm->alloc_size);
 	host_free(mm->alloc_runs);
 	host_mutex_destroy(&mm->alloc_lock);
 }
@@ -78,7 +77,7 @@ void *userfault_alloc(struct mm *mm, size_t size)
 	if (!found)
 		return NULL;
 	base = mm->alloc_base + at * HOST_HUGE_SIZE;
-	if (mprotect((void *)base, n * HOST_HUGE_SIZE, PROT_READ | PROT_WRITE)) {
+	if (mm->sys->protect(base, n * HOST_HUGE_SIZE, PROT_READ | PROT_WRITE)) {
 		host_write_once(&mm->alloc_runs[at], 0);
 		return NULL;
 	}
@@ -97,8 +96,7 @@ int userfault_free(struct mm *mm, void *p)
 	if (!n)
 		return -EINVAL;
 	/* A fresh mapping over it: an UNMAP event for what was there. */
-	if (mmap(p, n * HOST_HUGE_SIZE, PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (!mm->sys->map((u64)p, n * HOST_HUGE_SIZE))
 		return -ENOMEM;
 	host_mutex_lock(&mm->alloc_lock);
 	mm->alloc_runs[at] = 0;

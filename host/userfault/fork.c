@@ -17,9 +17,6 @@
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
 static u8 page_buffer[HOST_PAGE_SIZE] HOST_STATIC __attribute__((aligned(4096)));
 
 static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
@@ -132,7 +129,7 @@ int fork_init(struct mm *mm)
 	host_rwlock_init(&mm->out_lock, RANK_DEVMEM);
 	if (once)
 		return 0;
-	if (pthread_atfork(prepare, parent, child))
+	if (mm->sys->atfork(prepare, parent, child))
 		return -ENOMEM;
 	once = true;
 	return 0;

@@ -63,7 +63,7 @@ int userfault_open(u32 without, const struct userfault_hooks *hooks, struct mm *
 	mm = host_alloc_zeroed(sizeof(*mm));
 	if (!mm)
 		return -ENOMEM;
-	mm->sys = &userfault_sys_linux;
+	mm->sys = &userfault_sys_here;
 	mm->without = without;
 	mm->fd = mm->watch_fd = -1;
 	if (hooks)

@@ -162,9 +162,9 @@ int userfault_probe(u32 without, struct userfault_info *ret)
 	} else {
 		(void)userfault_sys_init();
 	}
-	fd = userfault_open_context(&userfault_sys_linux, without, ret);
+	fd = userfault_open_context(&userfault_sys_here, without, ret);
 	if (fd >= 0)
-		userfault_sys_linux.close(fd);
+		userfault_sys_here.close(fd);
 	if (!the_mm)
 		userfault_sys_fini();
 	return fd < 0 ? fd : 0;

@@ -16,8 +16,6 @@
 #include "host/posix/posix.h"
 
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 static HOST_THREAD_LOCAL struct mm *leading; /* the home this thread leads, or NULL */
 
@@ -209,9 +207,9 @@ int reader_start(struct mm *mm)
 	host_mutex_init(&mm->leader_lock, RANK_HOST);
 	host_waitq_init(&mm->leader_waitq);
 	host_waitq_init(&mm->reads_waitq);
-	mm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	mm->kick_fd = mm->sys->event();
 	if (mm->kick_fd < 0)
-		return -EMFILE;
+		return mm->kick_fd;
 	for (unsigned i = 0; !r && i < FAULT_THREADS; i++)
 		r = host_thread_start(&mm->threads[i], "gpusvm-fault", fault_thread, mm);
 	return r;
@@ -221,7 +219,7 @@ void reader_kick(struct mm *mm)
 {
 	u64 one = 1;
 
-	if (write(mm->kick_fd, &one, sizeof(one)) != sizeof(one))
+	if (mm->sys->write(mm->kick_fd, &one, sizeof(one)) != sizeof(one))
 		host_warn("eventfd", __FILE__, __LINE__);
 }
 
@@ -232,7 +230,7 @@ void reader_stop(struct mm *mm)
 	host_wake_all(&mm->leader_waitq);
 	for (unsigned i = 0; i < FAULT_THREADS; i++)
 		host_thread_join(&mm->threads[i]);
-	close(mm->kick_fd);
+	mm->sys->close(mm->kick_fd);
 	host_waitq_destroy(&mm->leader_waitq);
 	host_waitq_destroy(&mm->reads_waitq);
 	host_mutex_destroy(&mm->leader_lock);

@@ -215,21 +215,21 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 	return s;
 }
 
-/* Pages made anew, outside U, where touching them needs no one. */
+/* Pages made anew, outside U, where that needs no one. NULL: no slot, or no memory. */
 static struct slot *fill_make(struct mm *mm)
 {
 	struct staging *st = &mm->staging;
 	struct slot *s;
-	u64 base;
 
 	host_mutex_lock(&st->lock);
 	s = pop(&st->fill);
 	host_mutex_unlock(&st->lock);
 	if (!s)
 		return NULL;
-	base = slot_address(mm, s);
-	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
-		host_write_once((u8 *)(base + i * HOST_PAGE_SIZE), 0);
+	if (mm->sys->madvise(slot_address(mm, s), HOST_HUGE_SIZE, MADV_POPULATE_WRITE)) {
+		staging_put(mm, s);
+		return NULL;
+	}
 	host_memset(s->present, 0xff, sizeof(s->present));
 	s->ready = HOST_HUGE_PAGES;
 	return s;

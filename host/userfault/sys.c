@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -181,7 +183,44 @@ static int sys_scan(u64 start, u64 end, u64 mask, struct page_region *ret, unsig
 	return r < 0 ? -errno : r;
 }
 
-const struct userfault_sys userfault_sys_linux = {
+static int sys_event(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static s64 sys_write(int fd, const void *buffer, size_t size)
+{
+	ssize_t n = write(fd, buffer, size);
+
+	return n < 0 ? -errno : n;
+}
+
+static u64 sys_map(u64 at, u64 length)
+{
+	void *p = mmap((void *)at, length, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+
+	return p == MAP_FAILED ? 0 : (u64)p;
+}
+
+static void sys_unmap(u64 start, u64 length)
+{
+	munmap((void *)start, length);
+}
+
+static int sys_protect(u64 start, u64 length, int protection)
+{
+	return mprotect((void *)start, length, protection) < 0 ? -errno : 0;
+}
+
+static int sys_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+	return -pthread_atfork(prepare, parent, child);
+}
+
+const struct userfault_sys userfault_sys_here = {
     .open = sys_open,
     .ioctl = sys_ioctl,
     .read = sys_read,
@@ -190,6 +229,12 @@ const struct userfault_sys userfault_sys_linux = {
     .vma = sys_vma,
     .scan = sys_scan,
     .close = sys_close,
+    .event = sys_event,
+    .write = sys_write,
+    .map = sys_map,
+    .unmap = sys_unmap,
+    .protect = sys_protect,
+    .atfork = sys_atfork,
 };
 
 int userfault_sys_init(void)

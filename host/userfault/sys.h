@@ -31,9 +31,20 @@ struct userfault_sys {
 	/* Runs of pages in [start, end) with any of mask; count, or negative. */
 	int (*scan)(u64 start, u64 end, u64 mask, struct page_region *ret, unsigned n);
 	void (*close)(int fd);
+	/* An eventfd that does not block; -EMFILE. */
+	int (*event)(void);
+	s64 (*write)(int fd, const void *buffer, size_t size);
+	/* Anonymous private memory that may not be touched; at 0: anywhere, else in place
+	 * of what is there. 0: none. */
+	u64 (*map)(u64 at, u64 length);
+	void (*unmap)(u64 start, u64 length);
+	int (*protect)(u64 start, u64 length, int protection);
+	/* As pthread_atfork; once and for all. */
+	int (*atfork)(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 };
 
-extern const struct userfault_sys userfault_sys_linux;
+/* The kernel that this program runs on; sys.c, or host/model/kernel in its place. */
+extern const struct userfault_sys userfault_sys_here;
 /* Opens what vma and scan read; closed by fini. In a child: anew. */
 int userfault_sys_init(void);
 void userfault_sys_fini(void);

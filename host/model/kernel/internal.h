@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * internal.h: what the files of the kernel's model share.
+ *
+ * Fibers of one thread: between two points everything is atomic. What the real
+ * kernel does under a page table lock is code without a point in it. mmap_lock is a
+ * lock of host.h, because real code sleeps under it.
+ */
+#ifndef GPUSVM_MODEL_KERNEL_INTERNAL_H
+#define GPUSVM_MODEL_KERNEL_INTERNAL_H
+
+#include "host/model/kernel/kernel.h"
+#include "host/model/sched.h"
+#include "host/posix/posix.h"
+#include "host/userfault/sys.h"
+
+/* ---- Pages ------------------------------------------------------------------ */
+
+enum {
+	PTE_PRESENT = 1u,
+	PTE_ZERO = 2u,	     /* the zero page: written to after a copy */
+	PTE_SHARED = 4u,     /* with a child or parent: the same */
+	PTE_PROTECTED = 8u,  /* by WRITEPROTECT */
+	PTE_POISON = 16u,    /* touching it is SIGBUS */
+	PTE_MIGRATING = 32u, /* there, but nobody gets at it just now */
+	PTE_LAZY = 64u,	     /* MADV_FREE: may be dropped until it is written */
+};
+struct pte {
+	u8 *bytes; /* NULL: at the address itself (space 0) */
+	u16 flags;
+	u16 pins;
+};
+
+/* 2M. huge: one page; all 512 entries are alike then. populated: there is a table of
+ * small pages, maybe empty: no huge page can be put there. */
+struct table {
+	struct table *next;
+	u64 number; /* address / 2M */
+	bool huge, populated;
+	struct pte ptes[HOST_HUGE_PAGES];
+};
+
+struct area {
+	u64 start, end;
+	u32 protection;
+	bool no_fork, huge;
+	u32 mode; /* UFFDIO_REGISTER_MODE_*; with a context */
+	struct context *context;
+};
+
+#define AREAS 192u
+#define TABLE_HASH 64u
+#define SPACES 8u
+struct space {
+	bool used;
+	bool gone; /* its process has ended */
+	u32 number;
+	struct host_rwlock mmap_lock;
+	struct area areas[AREAS]; /* by address, apart */
+	u32 n_areas;
+	struct table *tables[TABLE_HASH];
+};
+
+/* ---- userfaultfd ------------------------------------------------------------- */
+
+/* A thread in a fault; on its stack. */
+struct fault_wait {
+	struct fault_wait *next;
+	u64 address;
+	u32 flags; /* UFFD_PAGEFAULT_FLAG_* */
+	bool read, woken;
+};
+
+/* A thread that waits until its event is read. */
+struct event_wait {
+	struct event_wait *next;
+	struct uffd_msg msg;
+	struct context *child; /* FORK */
+	bool done;
+};
+
+#define CONTEXTS 24u
+struct context {
+	bool used;     /* the descriptor is open, or a fork is on the way */
+	bool api_done; /* UFFDIO_API works once */
+	bool user_only;
+	bool released;
+	u64 features;
+	struct space *space;
+	u32 changing;		   /* mmap_changing: changes whose caller has not gone on yet */
+	struct fault_wait *faults; /* oldest first */
+	struct event_wait *events;
+};
+
+struct pin {
+	struct pin *next;
+	u64 address; /* where the page is mapped; 0: nowhere any more */
+};
+
+#define FD_EVENT 1000 /* eventfds are numbered from here on, contexts from FD_CONTEXT */
+#define FD_CONTEXT 2000
+#define EVENTFDS 8u
+
+struct kernel {
+	struct kernel_whims whims;
+	struct host_waitq waitq; /* everything that sleeps in the kernel */
+	struct space spaces[SPACES];
+	struct context contexts[CONTEXTS];
+	bool eventfd_used[EVENTFDS];
+	u64 eventfd[EVENTFDS];
+	struct pin *pins;
+	struct table *pool, *pool_free;
+	u32 pool_used;
+	u8 *bytes, *bytes_free;
+	u64 bytes_used;
+	u32 waiting;
+	u64 alloc_next;
+	void (*prepare)(void), (*parent)(void);
+};
+extern struct kernel kernel;
+
+/* The kernel's sleeping does not call the library's hook. */
+#define kernel_wait_until(cond, deadline)                                                          \
+	({                                                                                         \
+		void (*hook_)(void) = host_posix_before_block;                                     \
+		host_posix_before_block = NULL;                                                    \
+		bool in_time_ = host_wait_until(&kernel.waitq, (cond), (deadline));                \
+		host_posix_before_block = hook_;                                                   \
+		in_time_;                                                                          \
+	})
+#define kernel_wait(cond) ((void)kernel_wait_until(cond, HOST_FOREVER))
+static inline void kernel_wake(void)
+{
+	host_wake_all(&kernel.waitq);
+}
+/* Another may run here. */
+static inline void step(void)
+{
+	sched_point(POINT_MODEL, &kernel);
+}
+/* Between two pages of many. */
+void step_pages(void);
+bool whim(u32 chance);
+
+/* ---- space.c ---- */
+void mmap_read_lock(struct space *s);
+void mmap_read_unlock(struct space *s);
+void mmap_write_lock(struct space *s);
+void mmap_write_unlock(struct space *s);
+/* All of these: mmap_lock held. The area that holds address, or NULL. */
+struct area *area_find(struct space *s, u64 address);
+struct area *area_next(struct space *s, u64 address); /* or the first behind it */
+/* Makes [start, end) begin and end at areas' borders. -ENOMEM. */
+int areas_split(struct space *s, u64 start, u64 end);
+int area_add(struct space *s, const struct area *area);
+void areas_remove(struct space *s, u64 start, u64 end); /* split before */
+void areas_merge(struct space *s);
+struct table *table_find(struct space *s, u64 address);
+struct table *table_make(struct space *s, u64 address);
+struct pte *pte_find(struct space *s, u64 address); /* NULL: no table */
+u8 *pte_bytes(struct space *s, u64 address);
+static inline bool pte_none(const struct pte *p)
+{
+	return !(p->flags & (PTE_PRESENT | PTE_POISON));
+}
+/* One page appears (bytes NULL: zeros), or goes. */
+void pte_fill(struct space *s, u64 address, const void *bytes, u32 flags);
+void pte_clear(struct space *s, u64 address);
+void huge_split(struct space *s, u64 address);
+/* Drops the pages of [start, end), step by step. */
+void zap(struct space *s, u64 start, u64 end);
+void space_free(struct space *s);
+u8 *child_bytes(void);
+void child_bytes_free(u8 *bytes);
+
+/* ---- fault.c ---- */
+/* Makes the page be there and, if write, be written to. No point after the last look.
+ * kernel: by the kernel for the process. */
+int fault_in(struct space *s, u64 address, bool write, bool by_kernel);
+void pins_moved(u64 from, u64 to);
+
+/* ---- context.c ---- */
+struct context *context_of(int fd);
+struct context *context_make(struct space *s);
+int context_open(u32 flags);
+void context_close(struct context *c);
+int context_ioctl(struct context *c, unsigned long request, void *arg);
+s64 context_read(struct context *c, void *buffer, size_t size);
+bool context_readable(const struct context *c);
+void context_wake(struct context *c, u64 start, u64 length); /* length 0: all */
+/* Waits until it is read. changing was counted before. */
+void context_event(struct context *c, struct event_wait *w);
+/* The missing page, or the write, is left to the context's owner. mmap_lock held for
+ * reading; released. */
+int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bool by_kernel);
+
+/* ---- fill.c, move.c ---- */
+int fill_ioctl(struct context *c, unsigned long request, void *arg);
+int move_ioctl(struct context *c, void *arg);
+
+/* ---- map.c ---- */
+struct unmap_events {
+	struct context *contexts[4];
+	u32 n;
+	u64 start, end;
+};
+/* Under mmap_lock for writing: everything in [start, end) goes; who must hear. */
+int unmap_locked(struct space *s, u64 start, u64 end, struct unmap_events *ret);
+void unmap_complete(struct unmap_events *events);
+
+/* ---- scan.c ---- */
+int scan_vma(u64 address, struct userfault_vma *ret);
+int scan_pages(u64 start, u64 end, u64 mask, struct page_region *ret, unsigned n);
+
+#endif

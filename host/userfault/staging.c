@@ -215,6 +215,19 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 	return s;
 }
 
+/* Makes all pages of [start, start + 2M) present. 0, or -ENOMEM. */
+static int populate(struct mm *mm, u64 start)
+{
+	int r = mm->sys->madvise(start, HOST_HUGE_SIZE, MADV_POPULATE_WRITE);
+
+	if (r != -EINVAL)
+		return r;
+	/* Kernels before 5.14 do not know it. */
+	for (u64 at = start; at < start + HOST_HUGE_SIZE; at += HOST_PAGE_SIZE)
+		host_write_once((u8 *)at, 0);
+	return 0;
+}
+
 /* Pages made anew, outside U, where that needs no one. NULL: no slot, or no memory. */
 static struct slot *fill_make(struct mm *mm)
 {
@@ -226,7 +239,7 @@ static struct slot *fill_make(struct mm *mm)
 	host_mutex_unlock(&st->lock);
 	if (!s)
 		return NULL;
-	if (mm->sys->madvise(slot_address(mm, s), HOST_HUGE_SIZE, MADV_POPULATE_WRITE)) {
+	if (populate(mm, slot_address(mm, s))) {
 		staging_put(mm, s);
 		return NULL;
 	}

@@ -309,20 +309,34 @@ static void spare_free(struct gpusvm_interval_tree *tree)
 	host_free(node->memory);
 }
 
+struct gpusvm_interval_node *gpusvm_interval_node_alloc(void)
+{
+	struct gpusvm_interval_node *node;
+	char *memory = host_alloc_zeroed(sizeof(*node) + NODE_ALIGN - 16);
+
+	if (!memory)
+		return NULL;
+	node = (void *)host_align_up((uintptr_t)memory, NODE_ALIGN);
+	node->memory = memory;
+	return node;
+}
+
+void gpusvm_interval_adopt(struct gpusvm_interval_tree *tree, struct gpusvm_interval_node *node)
+{
+	node_to_spare(tree, node);
+}
+
 int gpusvm_interval_prepare(struct gpusvm_interval_tree *tree)
 {
 	struct gpusvm_interval_node *node;
-	char *memory;
 
 	while (tree->n_spare > SPARES_MAX)
 		spare_free(tree);
 	if (tree->n_spare)
 		return 0;
-	memory = host_alloc_zeroed(sizeof(*node) + NODE_ALIGN - 16);
-	if (!memory)
+	node = gpusvm_interval_node_alloc();
+	if (!node)
 		return -ENOMEM;
-	node = (void *)host_align_up((uintptr_t)memory, NODE_ALIGN);
-	node->memory = memory;
 	node_to_spare(tree, node);
 	return 0;
 }

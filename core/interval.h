@@ -36,6 +36,12 @@ void gpusvm_interval_tree_fini(struct gpusvm_interval_tree *tree);
 /* Makes sure that the next insertion cannot fail. 0 or -ENOMEM. May sleep.
  * prepare and the insertion it is for are in one critical section of writers. */
 int gpusvm_interval_prepare(struct gpusvm_interval_tree *tree);
+/* The other way to prepare, for who may not allocate where it inserts: a node made
+ * outside of all locks (NULL: no memory; may sleep), and its adoption, which does
+ * not allocate. A tree of n entries needs fewer than n nodes: one adopted node for
+ * each entry that can ever be in it, and no insertion fails, in any order. */
+struct gpusvm_interval_node *gpusvm_interval_node_alloc(void);
+void gpusvm_interval_adopt(struct gpusvm_interval_tree *tree, struct gpusvm_interval_node *node);
 /* Must be prepared, must not overlap an entry. */
 void gpusvm_interval_insert(struct gpusvm_interval_tree *tree, struct gpusvm_interval *entry);
 /* Must be in the tree. Does not allocate; emptied nodes become spares, kept to

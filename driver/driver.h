@@ -69,7 +69,12 @@ enum gpusvm_driver_cause {
 	DRIVER_CAUSE_CLEAR,
 	DRIVER_CAUSE_BIND,
 };
-#define DRIVER_SYSTEM (-1) /* a location: system memory; devices from 0 */
+/* Locations: devices from 0, and these. */
+#define DRIVER_SYSTEM (-1)
+#define DRIVER_NONE (-2)
+#define DRIVER_FAULTING (-3)  /* the memory of whoever faults */
+#define DRIVER_PREFERRED (-4) /* prefetch: where advice has it */
+#define DRIVER_MIXED (-5)     /* an answer: not the same everywhere */
 
 struct gpusvm_driver_event {
 	u64 time, duration; /* host_now() at the start, ns */

@@ -24,6 +24,7 @@ static enum gpusvm_driver_cause invalidation_cause(const struct mm_invalidation 
 {
 	switch (inv->event) {
 	case MM_EVENT_UNMAP:
+	case MM_EVENT_REMAP:
 		return DRIVER_CAUSE_UNMAP;
 	case MM_EVENT_CLEAR:
 		return DRIVER_CAUSE_CLEAR;
@@ -70,13 +71,13 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 			host_write_once(&range->left, host_now());
 		if (driver_pages_zap(range, dp))
 			driver_count(&dp->device->stats.invalidations, 1);
-		if (inv->event == MM_EVENT_UNMAP) {
+		if (mm_event_unmaps(inv->event)) {
 			struct gpusvm_pages *pages = &dp->pages;
 
 			gpusvm_range_set_unmapped(&range->base, &pages, 1, inv);
 		}
 	}
-	if (inv->event == MM_EVENT_UNMAP && !range->pages)
+	if (mm_event_unmaps(inv->event) && !range->pages)
 		gpusvm_range_set_unmapped(&range->base, NULL, 0, inv);
 }
 
@@ -90,7 +91,7 @@ void driver_invalidate_start(struct gpusvm_mirror *mirror, struct gpusvm_notifie
 		range_start(driver_range_of(base), inv);
 		/* Other protections may mean other bounds and permissions: the next
 		 * fault looks at the mapping again. */
-		if (inv->event == MM_EVENT_UNMAP || inv->event == MM_EVENT_PROTECT)
+		if (mm_event_unmaps(inv->event) || inv->event == MM_EVENT_PROTECT)
 			driver_garbage_add(driver, driver_range_of(base));
 	}
 }

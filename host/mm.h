@@ -58,6 +58,7 @@ enum {
 	MM_CAP_HUGE = 1u << 3,		/* 2M pages stay whole both ways */
 	MM_CAP_EVENTS = 1u << 4,	/* every change but of protections is heard */
 	MM_CAP_EXCLUSIVE = 1u << 5,	/* mm_make_exclusive works */
+	MM_CAP_REMAP = 1u << 6,		/* MM_EVENT_REMAP is told */
 };
 
 struct mm_caps {
@@ -75,6 +76,16 @@ void mm_caps_get(struct mm *mm, struct mm_caps *ret);
  * not be called from a notifier. Linux: nothing to do. */
 int mm_sync(struct mm *mm, u64 start, u64 end);
 
+/* From now on the unmapping and remapping of what is mapped in [start, end) is told
+ * to the notifiers, in order, also if no device ever looks there. For what is
+ * remembered by address: advice.
+ *   -ENOENT  a hole
+ *   -EFAULT  the address space is going away        -ENOMEM
+ * A home without MM_CAP_REMAP tells a remapping as an unmapping of the old place.
+ * Context: as mm_sync. Linux: nothing to do, but there notifiers are not told where a
+ * mapping went. */
+int mm_watch(struct mm *mm, u64 start, u64 end);
+
 /* ---- Interval notifiers -------------------------------------------------
  * Linux: struct mmu_interval_notifier, with its sequence count protocol:
  *
@@ -85,7 +96,9 @@ int mm_sync(struct mm *mm, u64 start, u64 end);
  *	... use the result; a later invalidation has to wait for the lock ...
  */
 enum mm_event {
-	MM_EVENT_UNMAP,	    /* the mapping is gone (munmap, MAP_FIXED, mremap) */
+	MM_EVENT_UNMAP,	    /* the mapping is gone (munmap, MAP_FIXED) */
+	MM_EVENT_REMAP,	    /* it is at `to` now (mremap); else as UNMAP, also where the old
+			     * mapping stays, empty */
 	MM_EVENT_CLEAR,	    /* contents dropped, mapping stays (MADV_DONTNEED) */
 	MM_EVENT_PROTECT,   /* protections changed */
 	MM_EVENT_MIGRATE,   /* pages are about to move; migrator says by whom */
@@ -99,10 +112,19 @@ struct mm_invalidation {
 	/* For MIGRATE and EXCLUSIVE: the token given to mm_migrate_begin, so
 	 * that a mirror can ignore what it does itself. NULL otherwise. */
 	const void *migrator;
+	/* For REMAP: where [start, end) is now. What was mapped there before has
+	 * been told as unmapped by then. */
+	u64 to;
 	/* False: the callee must not sleep on a lock and returns -EAGAIN
 	 * instead (Linux: the OOM reaper). */
 	bool blockable;
 };
+
+/* Does this event take the mapping away from where it was? */
+static inline bool mm_event_unmaps(enum mm_event event)
+{
+	return event == MM_EVENT_UNMAP || event == MM_EVENT_REMAP;
+}
 
 struct mm_notifier;
 struct mm_notifier_ops {

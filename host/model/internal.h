@@ -148,6 +148,9 @@ void model_pages_free(struct mm_page *list); /* no lock held */
  * No lock held. -EAGAIN only if not blockable; then nothing is owed. */
 int model_inv_begin(struct mm *mm, struct model_inv *inv, u64 start, u64 end, enum mm_event event,
 		    const void *migrator, bool blockable);
+/* The same for REMAP, which goes `to` some place. */
+int model_inv_begin_to(struct mm *mm, struct model_inv *inv, u64 start, u64 end,
+		       enum mm_event event, const void *migrator, bool blockable, u64 to);
 void model_inv_end(struct mm *mm, struct model_inv *inv);
 
 /* ---- migrate.c ---- */

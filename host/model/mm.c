@@ -333,7 +333,7 @@ void mm_caps_get(struct mm *mm, struct mm_caps *ret)
 {
 	(void)mm;
 	ret->flags = MM_CAP_ANY_MEMORY | MM_CAP_KERNEL_ACCESS | MM_CAP_FORK | MM_CAP_HUGE |
-		     MM_CAP_EVENTS;
+		     MM_CAP_EVENTS | MM_CAP_REMAP;
 	ret->max_order = HOST_HUGE_ORDER;
 }
 
@@ -347,6 +347,25 @@ int mm_sync(struct mm *mm, u64 start, u64 end)
 	gone = mm->exiting;
 	host_mutex_unlock(&mm->lock);
 	return gone ? -EFAULT : 0;
+}
+
+int mm_watch(struct mm *mm, u64 start, u64 end)
+{
+	struct model_vma *vma;
+	int err = 0;
+
+	host_mutex_lock(&mm->lock);
+	if (mm->exiting)
+		err = -EFAULT;
+	for (; !err && start < end; start = vma->end) {
+		vma = model_vma_at(mm, start);
+		if (!vma) {
+			err = -ENOENT;
+			break;
+		}
+	}
+	host_mutex_unlock(&mm->lock);
+	return err;
 }
 
 void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret)

@@ -128,6 +128,7 @@ static void clip(struct mm_invalidation *info, const struct model_inv *inv,
 {
 	*info = inv->info;
 	info->start = host_max(inv->start, n->start);
+	info->to += info->start - inv->start;
 	info->end = host_min(inv->end, n->end);
 }
 
@@ -175,6 +176,12 @@ static void call_finish(struct mm *mm, struct model_inv *inv)
 int model_inv_begin(struct mm *mm, struct model_inv *inv, u64 start, u64 end, enum mm_event event,
 		    const void *migrator, bool blockable)
 {
+	return model_inv_begin_to(mm, inv, start, end, event, migrator, blockable, 0);
+}
+
+int model_inv_begin_to(struct mm *mm, struct model_inv *inv, u64 start, u64 end,
+		       enum mm_event event, const void *migrator, bool blockable, u64 to)
+{
 	int err;
 
 	inv->start = start;
@@ -183,6 +190,7 @@ int model_inv_begin(struct mm *mm, struct model_inv *inv, u64 start, u64 end, en
 	inv->info.end = end;
 	inv->info.event = event;
 	inv->info.migrator = migrator;
+	inv->info.to = to;
 	inv->info.blockable = blockable;
 
 	host_mutex_lock(&mm->lock);

@@ -383,12 +383,18 @@ int model_mremap(struct mm *mm, u64 start, u64 end, u64 to, bool dontunmap)
 			return -ENOMEM;
 	host_mutex_lock(&mm->lock);
 	n = count_vmas(mm, start, end);
+	/* Nobody is told of what will not be done. It may still fail, if the mappings
+	 * change meanwhile: then the new place is told, too. */
+	if (mm->exiting || !all_mapped(mm, start, end))
+		err = -EFAULT;
 	host_mutex_unlock(&mm->lock);
+	if (err)
+		return err;
 	spare = vmas_alloc(n + 16);
 	if (!spare)
 		return -ENOMEM;
-	(void)model_inv_begin(mm, &from_inv, start, end, MM_EVENT_UNMAP, NULL, true);
 	(void)model_inv_begin(mm, &to_inv, to, to + length, MM_EVENT_UNMAP, NULL, true);
+	(void)model_inv_begin_to(mm, &from_inv, start, end, MM_EVENT_REMAP, NULL, true, to);
 	host_mutex_lock(&mm->lock);
 	while (any_moving(mm, start, end))
 		model_wait(mm);

@@ -10,19 +10,30 @@
  */
 #include "host/userfault/home.h"
 
-void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, struct frame_list *frames)
+static void append(struct mm *mm, const struct change *change)
 {
 	struct change *c = host_alloc(sizeof(*c));
 
 	/* Losing an event would lose data; there is no one to tell. */
 	HOST_CHECK(c);
-	*c = (struct change){.start = start, .end = end, .event = event, .frames = frames};
+	*c = *change;
 	host_mutex_lock(&mm->changes_lock);
 	*mm->changes_tail = c;
 	mm->changes_tail = &c->next;
 	host_add_return(&mm->queued, 1);
 	host_mutex_unlock(&mm->changes_lock);
 	host_wake_all(&mm->changes_waitq);
+}
+
+void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, struct frame_list *frames)
+{
+	append(mm, &(struct change){.start = start, .end = end, .event = event, .frames = frames});
+}
+
+void change_queue_remap(struct mm *mm, u64 start, u64 end, u64 to)
+{
+	append(mm,
+	       &(struct change){.start = start, .end = end, .event = MM_EVENT_REMAP, .to = to});
 }
 
 static struct change *change_next(struct mm *mm)
@@ -54,7 +65,7 @@ static void applier(void *arg)
 				return;
 			continue;
 		}
-		notify(mm, c->start, c->end, c->event, NULL);
+		notify_change(mm, c);
 		frames_free(mm, c->frames);
 		host_free(c);
 		host_add_return(&mm->applied, 1);

@@ -236,7 +236,7 @@ static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 		block_collapse(a);
 	}
 	extents_forget(mm, from, end);
-	change_queue(mm, from, end, MM_EVENT_UNMAP, NULL);
+	change_queue_remap(mm, from, end, to);
 	/* Whoever faulted at the new place before we knew of it, tries again. */
 	(void)uffd_wake(mm, to, length);
 }

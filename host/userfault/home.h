@@ -172,6 +172,7 @@ struct frame_list {
 struct change {
 	struct change *next;
 	u64 start, end;
+	u64 to; /* REMAP: where it is now */
 	enum mm_event event;
 	struct frame_list *frames;
 };
@@ -337,11 +338,14 @@ void applier_stop(struct mm *mm);
 /* Queues; does not sleep on anything but short locks. frames as in change. */
 void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event,
 		  struct frame_list *frames);
+/* REMAP. */
+void change_queue_remap(struct mm *mm, u64 start, u64 end, u64 to);
 
 /* ---- notifier.c ---------------------------------------------------------- */
 void notifiers_init(struct mm *mm);
 /* Both passes over all that overlap; returns when devices have let go. */
 void notify(struct mm *mm, u64 start, u64 end, enum mm_event event, const void *migrator);
+void notify_change(struct mm *mm, const struct change *change);
 
 /* ---- reader.c, event.c, fault.c --------------------------------------------------- */
 int reader_start(struct mm *mm);

@@ -92,6 +92,7 @@ static struct mm_invalidation clip(const struct mm_notifier *n, const struct mm_
 	struct mm_invalidation part = *inv;
 
 	part.start = host_max(part.start, n->start);
+	part.to += part.start - inv->start;
 	part.end = host_min(part.end, n->end);
 	return part;
 }
@@ -123,23 +124,39 @@ static void finish_one(struct mm *mm, struct mm_notifier *n, const struct mm_inv
 	host_mutex_unlock(&mm->seq_lock);
 }
 
-void notify(struct mm *mm, u64 start, u64 end, enum mm_event event, const void *migrator)
+static void notify_all(struct mm *mm, const struct mm_invalidation *inv)
 {
-	struct mm_invalidation inv = {
-	    .start = start, .end = end, .event = event, .migrator = migrator, .blockable = true};
 	bool any = false;
 
 	host_read_lock(&mm->notifiers_lock);
 	for (struct mm_notifier *n = mm->notifiers; n; n = link_of(n)->next)
-		if (overlaps(n, &inv)) {
+		if (overlaps(n, inv)) {
 			any = true;
-			start_one(mm, n, &inv);
+			start_one(mm, n, inv);
 		}
 	if (any)
 		for (struct mm_notifier *n = mm->notifiers; n; n = link_of(n)->next)
-			if (overlaps(n, &inv))
-				finish_one(mm, n, &inv);
+			if (overlaps(n, inv))
+				finish_one(mm, n, inv);
 	host_read_unlock(&mm->notifiers_lock);
 	if (any)
 		host_wake_all(&mm->seq_waitq);
+}
+
+void notify(struct mm *mm, u64 start, u64 end, enum mm_event event, const void *migrator)
+{
+	notify_all(mm, &(struct mm_invalidation){.start = start,
+						 .end = end,
+						 .event = event,
+						 .migrator = migrator,
+						 .blockable = true});
+}
+
+void notify_change(struct mm *mm, const struct change *c)
+{
+	notify_all(mm, &(struct mm_invalidation){.start = c->start,
+						 .end = c->end,
+						 .event = c->event,
+						 .to = c->to,
+						 .blockable = true});
 }

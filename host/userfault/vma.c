@@ -276,6 +276,41 @@ int extent_note(struct mm *mm, const struct userfault_vma *v, u64 start, u64 end
 	return r;
 }
 
+/* The same as a device's look at it, without the look. */
+int mm_watch(struct mm *mm, u64 start, u64 end)
+{
+	struct userfault_vma v;
+	u64 next;
+	int r;
+
+	for (u64 at = start; at < end; at = next) {
+		bool watched = true;
+
+		if (host_read_once(&mm->dying))
+			return -EFAULT;
+		if (mm->sys->vma(at, &v) || v.start > at)
+			return -ENOENT;
+		next = host_min(end, v.end);
+		if (vma_migratable(mm, &v)) {
+			for (u64 a = at, stop; a < next; a = stop) {
+				struct block *b = block_make(mm, a);
+
+				stop = host_align_down(a, HOST_HUGE_SIZE) + HOST_HUGE_SIZE;
+				stop = host_min(stop, next);
+				if (!b)
+					return -ENOMEM;
+				watched &= vma_watch(mm, b, &v, a, stop) == 0;
+			}
+		} else {
+			watched = vma_watch(mm, NULL, &v, at, next) == 0;
+		}
+		r = extent_note(mm, &v, at, next, watched);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
 void extents_forget(struct mm *mm, u64 start, u64 end)
 {
 	host_mutex_lock(&mm->extents_lock);

@@ -152,7 +152,7 @@ static inline void world_start(struct gpusvm_mirror *mirror, struct gpusvm_notif
 
 		for (unsigned i = 0; i < DEVICES; i++)
 			gpusvm_pages_invalidate(mirror, &wr->pages[i]);
-		if (inv->event == MM_EVENT_UNMAP || inv->event == MM_EVENT_RELEASE)
+		if (mm_event_unmaps(inv->event) || inv->event == MM_EVENT_RELEASE)
 			gpusvm_range_set_unmapped(range, wr->all, DEVICES, inv);
 	}
 }

@@ -4,8 +4,8 @@
 #include "driver/driver.h"
 
 const struct attributes attributes_none = {
-    .preferred = DRIVER_NONE,
-    .last_prefetch = DRIVER_NONE,
+	.preferred = DRIVER_NONE,
+	.last_prefetch = DRIVER_NONE,
 };
 
 bool attributes_agree(const struct attributes *a, const struct attributes *b)
@@ -33,7 +33,7 @@ static struct attributes edited(const struct attributes *old, const struct attri
 		break;
 	case ATTRIBUTE_ACCESSED_BY:
 		v.accessed_by =
-		    edit->value ? v.accessed_by | edit->mask : v.accessed_by & ~edit->mask;
+			edit->value ? v.accessed_by | edit->mask : v.accessed_by & ~edit->mask;
 		break;
 	case ATTRIBUTE_GRANULARITY:
 		v.granularity = (u32)edit->value;
@@ -59,7 +59,7 @@ static struct attributes edited(const struct attributes *old, const struct attri
 
 void attribute_map_init(struct attribute_map *map)
 {
-	*map = (struct attribute_map){.n_spare = 0};
+	*map = (struct attribute_map){ .n_spare = 0 };
 	gpusvm_interval_tree_init(&map->tree);
 }
 
@@ -148,7 +148,7 @@ void attribute_map_give(struct attribute_map *map, struct attribute_node *list)
 
 static void insert(struct attribute_map *map, struct attribute_node *node, u64 start, u64 end)
 {
-	node->interval = (struct gpusvm_interval){start, end};
+	node->interval = (struct gpusvm_interval){ start, end };
 	gpusvm_interval_insert(&map->tree, &node->interval);
 }
 

@@ -3,7 +3,7 @@
  * bind.c: making a range reachable from a device, for faults, prefetches and
  * explicit binds alike:
  *
- *	migrate   where policy says that the pages should move to the device
+ *	place     the arbiter says where the pages should be, and they move (place.c)
  *	get       their addresses as the device sees them (gpusvm_pages_get)
  *	commit    page table entries, under the notifier lock, if nothing was
  *		  invalidated since (law 7)
@@ -15,46 +15,9 @@
  */
 #include "driver/private.h"
 
-#define BIND_TRIES 4u	/* commits lost to invalidations before a range is looked up anew */
-#define MAP_TRIES 16u	/* looks at one address */
+#define BIND_TRIES 4u /* commits lost to invalidations before a range is looked up anew */
+#define MAP_TRIES 16u /* looks at one address */
 #define MAP_BUDGET (500 * HOST_MSEC)
-
-/* ---- Migrate ------------------------------------------------------------- */
-
-/* Best effort: what does not move is mapped where it is. */
-static void bind_migrate(struct driver_device *dd, struct driver_range *range,
-			 const struct driver_want *want)
-{
-	struct gpusvm_driver *driver = dd->driver;
-	u64 start = gpusvm_range_start(&range->base), end = gpusvm_range_end(&range->base);
-	u64 lapse = placement_lapse(driver->options.timeslice), now = host_now();
-	struct gpusvm_migrate_result moved = { 0 };
-
-	range->history.left = host_read_once(&range->left);
-	switch (placement_fault(&range->history, now, lapse)) {
-	case PLACEMENT_STAY:
-		return;
-	case PLACEMENT_THROTTLE:
-		driver_count(&dd->stats.throttles, 1);
-		driver_event(driver, DRIVER_EVENT_THROTTLE, want->cause, dd->index, 0, now, start,
-			     end - start, -2, -2);
-		return;
-	case PLACEMENT_PIN:
-		driver_count(&dd->stats.pins, 1);
-		driver_event(driver, DRIVER_EVENT_PIN, want->cause, dd->index, 0, now, start,
-			     end - start, -2, -2);
-		return;
-	case PLACEMENT_MIGRATE:
-		break;
-	}
-	driver_populate(dd, driver->mm, start, end, driver->options.timeslice, want->cause,
-			&moved);
-	placement_result(&range->history, now, host_now(), lapse, moved.moved + moved.already,
-			 moved.stayed);
-	if (moved.stayed)
-		driver_event(driver, DRIVER_EVENT_MAP_REMOTE, want->cause, dd->index, 0, now,
-			     start, moved.stayed << HOST_PAGE_SHIFT, -2, -2);
-}
 
 /* ---- Commit -------------------------------------------------------------- */
 
@@ -71,18 +34,36 @@ static int prepare(struct driver_device *dd, struct driver_range *range, struct 
 	return dd->ops->vm_prepare(dd->vm, start, end - start, small);
 }
 
-/* 0, or -EAGAIN: an invalidation came in between. */
-static int commit(struct driver_device *dd, struct driver_range *range, struct driver_pages *dp)
+/* Which of the addresses may be the place of an atomic. Only a commit writes addrs of
+ * pages that are valid, and commits of one pages object exclude each other. */
+static void allow_atomics(struct driver_pages *dp, enum arbiter_atomics atomics)
+{
+	host_write_once(&dp->atomics, atomics);
+	for (u32 i = 0; i < dp->pages.n_addrs; i++) {
+		struct gpusvm_addr *addr = &dp->pages.addrs[i];
+		bool device = gpusvm_addr_proto(*addr) != GPUSVM_PROTO_SYSTEM;
+
+		*addr = gpusvm_addr_set_atomics(
+			*addr, atomics == ARBITER_ATOMICS_ALL ||
+				       (atomics == ARBITER_ATOMICS_DEVICE && device));
+	}
+}
+
+/* 0, or -EAGAIN: an invalidation came in between, or advice. */
+static int commit(struct driver_device *dd, struct driver_range *range, struct driver_pages *dp,
+		  const struct driver_advised *advised, enum arbiter_atomics atomics)
 {
 	struct gpusvm_mirror *mirror = range->base.mirror;
 	u64 start = gpusvm_range_start(&range->base);
 
 	gpusvm_notifier_lock(mirror);
 	if (!gpusvm_pages_valid(mirror, &dp->pages) ||
-	    (host_read_once(&range->base.flags) & GPUSVM_RANGE_UNMAPPED)) {
+	    (host_read_once(&range->base.flags) & GPUSVM_RANGE_UNMAPPED) ||
+	    driver_advised_stale(dd->driver, advised->generation)) {
 		gpusvm_notifier_unlock(mirror);
 		return -EAGAIN;
 	}
+	allow_atomics(dp, atomics);
 	if (driver_no_fault(dd))
 		driver_bound_commit(dd, range, dp);
 	else
@@ -95,13 +76,14 @@ static int commit(struct driver_device *dd, struct driver_range *range, struct d
 }
 
 /* Get, then commit, with the range as it is. */
-static int bind_pages(struct driver_device *dd, struct driver_range *range,
-		      struct driver_pages *dp, const struct driver_want *want)
+static int bind_pages(struct driver_device *dd, struct driver_range *range, struct driver_pages *dp,
+		      const struct driver_want *want, const struct driver_advised *advised,
+		      enum arbiter_atomics atomics)
 {
 	struct gpusvm_ctx ctx = {
 		.read_only = !want->write,
 		.want_write = true,
-		.keep = driver_page_keep,
+		.keep = want->in_place ? driver_page_keep_any : driver_page_keep,
 		.keep_arg = dd,
 		.budget = want->budget,
 	};
@@ -117,26 +99,30 @@ static int bind_pages(struct driver_device *dd, struct driver_range *range,
 			return err == -EBUSY ? -EAGAIN : err;
 		err = prepare(dd, range, dp);
 		if (!err)
-			err = commit(dd, range, dp);
-	} while (err == -EAGAIN && ++tries < BIND_TRIES);
+			err = commit(dd, range, dp, advised, atomics);
+	} while (err == -EAGAIN && ++tries < BIND_TRIES &&
+		 !driver_advised_stale(dd->driver, advised->generation));
 	return err;
 }
 
 /* Nothing to do? An invalidation at this moment is no matter: the device faults
  * again. */
-static bool bound_already(const struct driver_pages *dp, bool write)
+static bool bound_already(const struct driver_pages *dp, const struct driver_want *want)
 {
 	u32 flags = host_read_once(&dp->pages.flags);
 
 	return host_read_once(&dp->mapped) && (flags & GPUSVM_PAGES_VALID) &&
-	       (!write || (flags & GPUSVM_PAGES_WRITE));
+	       (!want->write || (flags & GPUSVM_PAGES_WRITE)) &&
+	       (!want->atomic || host_read_once(&dp->atomics) == ARBITER_ATOMICS_ALL);
 }
 
 static int bind_locked(struct driver_device *dd, struct driver_range *range,
-		       const struct driver_want *want)
+		       const struct driver_want *want, const struct driver_advised *advised)
 {
 	u32 flags = host_read_once(&range->base.flags);
+	enum arbiter_atomics atomics;
 	struct driver_pages *dp;
+	int err;
 
 	if (driver_removed(dd))
 		return -ENODEV;
@@ -145,51 +131,79 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 	dp = driver_range_pages(range, dd);
 	if (!dp)
 		return -ENOMEM;
-	if (bound_already(dp, want->write) && !driver_no_fault(dd))
+	if (bound_already(dp, want) && !driver_no_fault(dd))
 		return 0;
 	/* Entries without write access go before their addresses are mapped anew. */
-	if (host_read_once(&dp->mapped) && !bound_already(dp, want->write))
+	if (host_read_once(&dp->mapped) && !bound_already(dp, want))
 		driver_pages_drop(range, dp);
-	if (want->migrate && dd->has_memory && range->base.migratable)
-		bind_migrate(dd, range, want);
-	return bind_pages(dd, range, dp, want);
+	err = driver_place(dd, range, want, advised, &atomics);
+	if (err)
+		return err;
+	host_write_once(&range->accessed_by, advised->values.accessed_by);
+	return bind_pages(dd, range, dp, want, advised, atomics);
 }
 
 int driver_range_bind(struct driver_device *dd, struct driver_range *range,
-		      const struct driver_want *want)
+		      const struct driver_want *want, const struct driver_advised *advised)
 {
 	int err;
 
 	host_mutex_lock(&range->lock);
-	err = bind_locked(dd, range, want);
+	err = bind_locked(dd, range, want, advised);
 	host_mutex_unlock(&range->lock);
 	return err;
 }
 
 /* ---- Intervals ------------------------------------------------------------ */
 
+int driver_range_at(struct driver_device *dd, u64 address, const struct driver_want *want,
+		    struct driver_advised *advised, struct driver_range **ret)
+{
+	struct gpusvm_mirror *mirror = &dd->driver->mirror;
+	struct gpusvm_ctx ctx = {
+		.read_only = !want->write,
+		.devmem_possible = true,
+		.max_chunk = want->max_chunk,
+		.budget = want->budget,
+	};
+	u64 block = host_align_down(address, HOST_HUGE_SIZE), granule;
+	struct gpusvm_range *range;
+	int err;
+
+	driver_advised(dd->driver, address, block, block + HOST_HUGE_SIZE, advised);
+	granule = (u64)advised->values.granularity << HOST_PAGE_SHIFT;
+	if (granule && (!ctx.max_chunk || granule < ctx.max_chunk))
+		ctx.max_chunk = granule;
+	err = gpusvm_range_find_or_insert(mirror, address, advised->start, advised->end, &ctx,
+					  &range);
+	if (err)
+		return err == -EBUSY ? -EAGAIN : err;
+	*ret = driver_range_of(range);
+	if (!(host_read_once(&range->flags) & GPUSVM_RANGE_UNMAPPED) &&
+	    gpusvm_range_start(range) >= advised->start &&
+	    gpusvm_range_end(range) <= advised->end &&
+	    (!ctx.max_chunk ||
+	     gpusvm_range_end(range) - gpusvm_range_start(range) <= ctx.max_chunk))
+		return 0;
+	driver_range_retire(*ret);
+	gpusvm_range_put(range);
+	return -EAGAIN;
+}
+
 /* One attempt at the range at address; *next: where it ends. */
 static int map_once(struct driver_device *dd, u64 address, const struct driver_want *want,
 		    u64 *next)
 {
-	struct gpusvm_mirror *mirror = &dd->driver->mirror;
-	struct gpusvm_ctx ctx = { .read_only = !want->write, .devmem_possible = true };
-	struct gpusvm_range *range;
-	int err;
+	struct driver_advised advised;
+	struct driver_range *range;
+	int err = driver_range_at(dd, address, want, &advised, &range);
 
-	err = gpusvm_range_find_or_insert(mirror, address, mirror->start, mirror->end, &ctx,
-					  &range);
 	if (err)
-		return err == -EBUSY ? -EAGAIN : err;
-	if (host_read_once(&range->flags) & GPUSVM_RANGE_UNMAPPED) {
-		driver_range_retire(driver_range_of(range));
-		err = -EAGAIN;
-	} else {
-		*next = gpusvm_range_end(range);
-		err = driver_range_bind(dd, driver_range_of(range), want);
-	}
-	gpusvm_range_put(range);
-	return err;
+		return err;
+	*next = gpusvm_range_end(&range->base);
+	err = driver_range_bind(dd, range, want, &advised);
+	gpusvm_range_put(&range->base);
+	return err == -E2BIG ? -EPERM : err;
 }
 
 /* Behind an address that cannot be mapped: the end of its mapping or of the hole. */

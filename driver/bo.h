@@ -14,6 +14,7 @@ struct driver_bo {
 	u32 frame;	/* its first one */
 	u8 block_order;
 	bool evicting;	/* lru_lock */
+	u32 granule;	/* atomic: pages that come home together, exactly; 0: no advice */
 	u32 used;	/* atomic: since it last came to the head of the list */
 	u32 cause;	/* atomic: enum gpusvm_driver_cause of the next move */
 	u32 *placed;	/* in dd->placed, of the 2M that it was made for */

@@ -8,6 +8,8 @@
  *   fault.c       fault service: workers, one fault from queue to replay
  *   bind.c        making a range reachable from a device: migrate, get, commit
  *   bound.c       what applications bind; devices that cannot fault
+ *   advice.c      what was advised, and what follows from it
+ *   attributes.c  the map that it is kept in
  *   invalidate.c  the two passes of an invalidation
  *   garbage.c     ranges whose mapping is gone, taken down outside notifiers
  *   memory.c      device memory: buffer objects (devmem), LRU, eviction
@@ -126,13 +128,31 @@ int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 void gpusvm_driver_pause(struct gpusvm_driver *driver);
 void gpusvm_driver_resume(struct gpusvm_driver *driver);
 
-/* Moves [start, end) (page aligned) to a device or DRIVER_SYSTEM, as far as it
- * goes, and maps what is in a device's reach there for it. result counts every
- * page. 0 best effort; -ENOSPC before anything moves, only if strict, where it
- * can never fit; strict: -ENOENT a hole or a page that can never move, else
- * -EBUSY one that did not. */
+/* Moves [start, end) (page aligned) to a device, DRIVER_SYSTEM, or, each part by its
+ * advice, DRIVER_PREFERRED, as far as it goes, and maps what is in a device's reach
+ * there for it. result counts every page. 0 best effort; -ENOSPC before anything moves,
+ * only if strict, where it can never fit; strict: -ENOENT a hole or a page that can
+ * never move, else -EBUSY one that did not. */
 int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int where, bool strict,
 			   struct gpusvm_migrate_result *result);
+#define DRIVER_GRANULARITY_MAX ((s64)1 << 27) /* pages */
+/* Advises for [start, end) (page aligned): location is PREFERRED_LOCATION's, the device of
+ * ACCESSED_BY, else unused. Values were checked by the caller. Moves nothing; what
+ * devices have mapped there goes, if that changed anything.
+ *   -EINVAL  a value or location that cannot be; what can only be asked for
+ *   -EOPNOTSUPP  GPUSVM_READ_MOSTLY
+ *   -ENOENT  a hole anywhere: nothing is set
+ *   -EBUSY   mappings changed there all the time
+ *   -EFAULT  the address space is going away */
+int gpusvm_driver_advise(struct gpusvm_driver *driver, u64 start, u64 end,
+			 enum gpusvm_advice advice, s64 value, int location);
+/* What is advised for [start, end): *value is GPUSVM_MIXED's number, and
+ * *location DRIVER_MIXED, where it is not the same everywhere. For ACCESSED_BY
+ * *location says which device. Errors as gpusvm_driver_advise. */
+#define DRIVER_VALUE_MIXED ((s64)-0x7fffffffffffffff - 1)
+int gpusvm_driver_advice_get(struct gpusvm_driver *driver, u64 start, u64 end,
+			     enum gpusvm_advice advice, s64 *value, int *location);
+
 /* Everything on the device (-1: on all) goes home. -EBUSY when some of it would
  * not after bounded retries. */
 int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_driver_cause cause);

@@ -38,50 +38,55 @@ static const struct serve_stage serve_stages[] = {
 	{ .max_chunk = HOST_PAGE_SIZE, .budget = HOST_SEC, .tries = 64 },
 };
 
-static u64 range_size(const struct gpusvm_range *range)
+/* What comes with a range that was bound: the rest of a granule that ranges cannot
+ * have the size of; and the devices that are to have it, too. */
+static void serve_around(struct driver_device *dd, u64 address, u64 start, u64 end,
+			 const struct driver_want *want, const struct driver_advised *advised)
 {
-	return gpusvm_range_end(range) - gpusvm_range_start(range);
+	struct driver_want rest = { .write = want->write, .cause = want->cause };
+	u64 first, last;
+
+	if (driver_granule(advised, address, &first, &last) && last - first > end - start) {
+		start = host_max(first, advised->start);
+		end = host_min(last, advised->end);
+		(void)driver_map(dd, start, end, &rest);
+	}
+	if (advised->values.accessed_by & ~((u64)1 << dd->index))
+		driver_map_accessed(dd, start, end, dd->driver);
 }
 
 /* One attempt. -EAGAIN: again; -E2BIG and -ENOMEM: with less; others are final. */
 static int serve_once(struct driver_device *dd, const struct gpusvm_device_fault *fault,
 		      const struct serve_stage *stage)
 {
-	struct gpusvm_mirror *mirror = &dd->driver->mirror;
-	bool write = fault->access != GPUSVM_ACCESS_READ;
-	struct gpusvm_ctx ctx = {
-		.read_only = !write,
-		.devmem_possible = true,
-		.max_chunk = stage->max_chunk,
-		.budget = stage->budget,
-	};
 	struct driver_want want = {
-		.write = write,
+		.write = fault->access != GPUSVM_ACCESS_READ,
+		.atomic = fault->access == GPUSVM_ACCESS_ATOMIC,
 		.migrate = stage->migrate,
 		.cause = DRIVER_CAUSE_DEVICE_FAULT,
 		.budget = stage->budget,
+		.max_chunk = stage->max_chunk,
 	};
-	struct gpusvm_range *range;
+	struct driver_advised advised;
+	struct driver_range *range;
+	u64 start, end;
 	int err;
 
-	err = gpusvm_range_find_or_insert(mirror, fault->address, mirror->start, mirror->end, &ctx,
-					  &range);
+	err = driver_range_at(dd, fault->address, &want, &advised, &range);
 	if (err == -ENOENT || err == -EINVAL)
 		return -EFAULT; /* nothing is mapped there */
 	if (err)
-		return err == -EBUSY ? -EAGAIN : err;
-	if ((host_read_once(&range->flags) & GPUSVM_RANGE_UNMAPPED) ||
-	    range_size(range) > stage->max_chunk) {
-		driver_range_retire(driver_range_of(range));
-		err = -EAGAIN;
-	} else {
-		err = driver_range_bind(dd, driver_range_of(range), &want);
-		/* The fault is in one page: what is wrong with another page of its
-		 * range is not its concern. */
-		if ((err == -EFAULT || err == -EPERM) && range_size(range) > HOST_PAGE_SIZE)
-			err = -E2BIG;
-	}
-	gpusvm_range_put(range);
+		return err;
+	start = gpusvm_range_start(&range->base);
+	end = gpusvm_range_end(&range->base);
+	err = driver_range_bind(dd, range, &want, &advised);
+	/* The fault is in one page: what is wrong with another page of its range is
+	 * not its concern. */
+	if ((err == -EFAULT || err == -EPERM) && end - start > HOST_PAGE_SIZE)
+		err = driver_place_allowed(&advised) ? -EFAULT : -E2BIG;
+	gpusvm_range_put(&range->base);
+	if (!err)
+		serve_around(dd, fault->address, start, end, &want, &advised);
 	return err;
 }
 
@@ -90,8 +95,11 @@ static bool is_stale(struct driver_device *dd, const struct gpusvm_device_fault 
 	u64 page = host_align_down(fault->address, HOST_PAGE_SIZE);
 	struct gpusvm_addr addr;
 
-	return dd->ops->vm_query(dd->vm, page, &addr) &&
-	       (fault->access == GPUSVM_ACCESS_READ || gpusvm_addr_write(addr));
+	if (!dd->ops->vm_query(dd->vm, page, &addr))
+		return false;
+	if (fault->access == GPUSVM_ACCESS_ATOMIC)
+		return gpusvm_addr_atomics(addr);
+	return fault->access == GPUSVM_ACCESS_READ || gpusvm_addr_write(addr);
 }
 
 static void count_retries(struct driver_device *dd, u64 n)
@@ -217,8 +225,8 @@ int driver_fault_init(struct gpusvm_driver *driver)
 	if (!driver->workers)
 		err = -ENOMEM;
 	while (!err && driver->n_workers < n) {
-		err = host_thread_start(&driver->workers[driver->n_workers], "gpusvm-fault",
-					worker, driver);
+		err = host_thread_start(&driver->workers[driver->n_workers], "gpusvm-fault", worker,
+					driver);
 		if (!err)
 			driver->n_workers++;
 	}

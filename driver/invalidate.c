@@ -69,8 +69,11 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 		if (inv->event == MM_EVENT_MIGRATE && host_read_once(&dp->mapped) &&
 		    (dp->pages.flags & GPUSVM_PAGES_DEVMEM))
 			host_write_once(&range->left, host_now());
-		if (driver_pages_zap(range, dp))
+		if (driver_pages_zap(range, dp)) {
 			driver_count(&dp->device->stats.invalidations, 1);
+			if (host_read_once(&range->accessed_by) >> dp->device->index & 1)
+				driver_remap_add(driver_of(range->base.mirror), range);
+		}
 		if (mm_event_unmaps(inv->event)) {
 			struct gpusvm_pages *pages = &dp->pages;
 

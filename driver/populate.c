@@ -12,6 +12,7 @@
 #include "driver/bo.h"
 #include "policy/fault_around.h"
 
+#define GRANULE_TRIES 8u
 #define POPULATE_RUNS 16u /* more gaps than this are filled by one object */
 
 /* ---- Pages and their device ------------------------------------------------- */
@@ -38,6 +39,51 @@ bool driver_page_keep(void *arg, struct mm_page *page)
 	return true;
 }
 
+bool driver_page_keep_any(void *arg, struct mm_page *page)
+{
+	(void)driver_page_keep(arg, page);
+	return true;
+}
+
+static void bo_set_granule(struct driver_bo *bo, u32 granule)
+{
+	host_write_once(&bo->granule, granule);
+	host_write_once(&bo->base.exact, granule && granule < HOST_HUGE_PAGES);
+}
+
+static bool set_granule(void *arg, struct mm_page *page)
+{
+	if (driver_page_device(page))
+		bo_set_granule(driver_bo_of(gpusvm_page_devmem(page)), *(u32 *)arg);
+	return true;
+}
+
+/* By a look that changes nothing: its `keep` is asked while the page is held, so that
+ * the object is there. What moves meanwhile is left out in the end: where it goes, it
+ * hears of the advice. */
+void driver_granule_set(struct gpusvm_driver *driver, u64 start, u64 end, u32 granule)
+{
+	struct mm_range_fault rf = {
+		.mm = driver->mm,
+		.notifier = &driver->advice.notifier,
+		.pfns = host_alloc(HOST_HUGE_PAGES * sizeof(mm_pfn_t)),
+		.keep = set_granule,
+		.keep_arg = &granule,
+	};
+
+	for (; rf.pfns && start < end; start = rf.end) {
+		unsigned tries = 0;
+
+		rf.start = start;
+		rf.end = host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE;
+		rf.end = host_min(rf.end, end);
+		do
+			rf.seq = mm_notifier_read_begin(rf.notifier);
+		while (mm_range_fault(&rf) == -EBUSY && ++tries < GRANULE_TRIES);
+	}
+	host_free(rf.pfns);
+}
+
 /* ---- One piece --------------------------------------------------------------- */
 
 struct populate {
@@ -54,13 +100,17 @@ static int populate_bo(struct populate *p, u64 start, u64 end)
 {
 	struct gpusvm_migrate_details details = { .timeslice = p->timeslice };
 	struct gpusvm_migrate_result one = { 0 };
+	struct driver_advised advised;
 	struct driver_bo *bo;
 	int err;
 
 	err = driver_bo_create(p->dd, p->mm, start, end, p->cause, &bo);
 	if (err)
 		return err;
-	details.compound = end - start == HOST_HUGE_SIZE && !bo->blocks;
+	driver_advised(p->dd->driver, start, start, end, &advised);
+	bo_set_granule(bo, advised.values.granularity);
+	details.compound = end - start == HOST_HUGE_SIZE && !bo->blocks &&
+			   (!bo->granule || bo->granule >= HOST_HUGE_PAGES);
 	/* The second reference is for the list: migrate uses up the first. */
 	HOST_CHECK(gpusvm_devmem_get_unless_zero(&bo->base));
 	err = gpusvm_devmem_migrate(&bo->base, start, end, &details, &one);
@@ -188,7 +238,11 @@ static int populate_mapping(struct populate *p, u64 start, u64 end)
 
 	while (start < end && !err) {
 		u64 stop = host_min(end, host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+		struct driver_advised advised;
 
+		/* One object for what is advised alike: it knows how its pages come home. */
+		driver_advised(p->dd->driver, start, start, stop, &advised);
+		stop = advised.end;
 		err = maybe_on_device(p->dd->driver, start) ?
 			      populate_missing(p, start, stop) :
 			      populate_run(p, start, stop);
@@ -286,7 +340,18 @@ static void pagemap_fault_window(struct gpusvm_devmem *devmem, u64 address, unsi
 	struct driver_device *dd = driver_bo_of(devmem)->device;
 	u64 page = address >> HOST_PAGE_SHIFT;
 	unsigned state = host_read_once(&devmem->window);
+	u32 granule = host_read_once(&driver_bo_of(devmem)->granule);
 
+	if (granule && granule < n) {
+		*first = (unsigned)host_align_down(fault, granule);
+		*last = *first + granule;
+		return;
+	}
+	if (granule) {
+		*first = 0;
+		*last = n;
+		return;
+	}
 	if (!state && page == host_read_once(&dd->stream_next))
 		state = fault_around_continue(host_read_once(&dd->stream_shift), fault);
 	state = fault_around(state, fault, n, first, last);

@@ -69,6 +69,83 @@ static int piece_home(struct gpusvm_driver *driver, u64 start, u64 stop,
 	return err;
 }
 
+/* Counts the pages of [start, stop), at most 2M, which stay where they are: as already
+ * there, or as ones that may not move. where: where they were to go, or DRIVER_NONE:
+ * nowhere. */
+static int piece_stays(struct gpusvm_driver *driver, int where, u64 start, u64 stop,
+		       struct gpusvm_migrate_result *result)
+{
+	u64 n = driver_npages(start, stop), on_devices = 0, on_where = 0, here;
+	u64 devices = driver_devices_get(driver); /* keeps what pages point to */
+	struct mm_page **pages = host_alloc(n * sizeof(*pages));
+	struct gpusvm_migrate_result one = { 0 };
+	int err = pages ? 0 : -ENOMEM;
+
+	if (!err) {
+		mm_page_frames(driver->mm, start, stop, pages);
+		err = driver_count_stayed(driver->mm, start, stop, MM_STAYED_NOT_MIGRATABLE, &one);
+	}
+	for (u64 i = 0; !err && i < n; i++) {
+		struct driver_device *dd = pages[i] ? driver_page_device(pages[i]) : NULL;
+
+		on_devices += pages[i] != NULL;
+		on_where += dd && dd->index == where;
+	}
+	here = where == DRIVER_NONE   ? one.stayed :
+	       where == DRIVER_SYSTEM ? one.stayed - host_min(one.stayed, on_devices) :
+					host_min(one.stayed, on_where);
+	one.already = here;
+	one.stayed -= here;
+	driver_result_add(result, &one);
+	host_free(pages);
+	driver_devices_put(driver, devices);
+	return err;
+}
+
+/* A part of a piece that is advised alike. */
+static int part(struct gpusvm_driver *driver, struct driver_device *dd, int where, u64 start,
+		u64 stop, const struct attributes *values, struct gpusvm_migrate_result *result)
+{
+	struct driver_device *preferred = NULL;
+	int err;
+
+	if (where == DRIVER_PREFERRED) {
+		where = values->preferred;
+		/* A device that is gone is no advice, as in the arbiter. */
+		if (where >= 0 && driver_device_get(driver, where, &preferred))
+			where = DRIVER_NONE;
+		dd = preferred;
+	}
+	if (values->no_migrate || where == DRIVER_NONE || where == DRIVER_FAULTING)
+		err = piece_stays(driver, where == DRIVER_FAULTING ? DRIVER_NONE : where, start,
+				  stop, result);
+	else if (dd)
+		err = piece_to_device(dd, start, stop, result);
+	else
+		err = piece_home(driver, start, stop, result);
+	if (preferred)
+		driver_device_put(preferred);
+	return err;
+}
+
+/* At most 2M. */
+static int piece(struct gpusvm_driver *driver, struct driver_device *dd, int where, u64 start,
+		 u64 stop, struct gpusvm_migrate_result *result)
+{
+	struct driver_advised advised;
+	u64 accessed_by = 0, first = start;
+	int err = 0;
+
+	for (; !err && start < stop; start = advised.end) {
+		driver_advised(driver, start, start, stop, &advised);
+		accessed_by |= advised.values.accessed_by;
+		err = part(driver, dd, where, start, advised.end, &advised.values, result);
+	}
+	if (!err && accessed_by)
+		driver_map_accessed(dd, first, stop, driver);
+	return err;
+}
+
 /* Pieces of 2M have nothing to do with each other. Where there are enough of
  * them, work of the pool takes some: while one thread copies, the other has the
  * memory manager move pages. Pieces are given out by next; each thread counts in
@@ -77,7 +154,8 @@ static int piece_home(struct gpusvm_driver *driver, u64 start, u64 stop,
 
 struct prefetch {
 	struct gpusvm_driver *driver;
-	struct driver_device *dd; /* NULL: home */
+	int where;
+	struct driver_device *dd; /* of where, or NULL */
 	u64 next, end;		  /* next: atomic */
 	int err;		  /* the first; atomic */
 	struct host_work work;
@@ -102,8 +180,7 @@ static void prefetch_pieces(struct prefetch *p, struct gpusvm_migrate_result *re
 	u64 start, stop;
 
 	while (next_piece(p, &start, &stop)) {
-		int none = 0, err = p->dd ? piece_to_device(p->dd, start, stop, result) :
-					    piece_home(p->driver, start, stop, result);
+		int none = 0, err = piece(p->driver, p->dd, p->where, start, stop, result);
 
 		if (err)
 			(void)host_cas(&p->err, &none, err);
@@ -117,10 +194,16 @@ static void prefetch_work(struct host_work *work)
 	prefetch_pieces(p, &p->by_work);
 }
 
-static int prefetch_all(struct gpusvm_driver *driver, struct driver_device *dd, u64 start, u64 end,
-			struct gpusvm_migrate_result *result)
+static int prefetch_all(struct gpusvm_driver *driver, struct driver_device *dd, int where,
+			u64 start, u64 end, struct gpusvm_migrate_result *result)
 {
-	struct prefetch p = { .driver = driver, .dd = dd, .next = start, .end = end };
+	struct prefetch p = {
+		.driver = driver,
+		.where = where,
+		.dd = dd,
+		.next = start,
+		.end = end,
+	};
 	bool shared = end - start >= PREFETCH_SHARED;
 
 	host_work_init(&p.work, prefetch_work);
@@ -149,7 +232,7 @@ int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int
 	*result = (struct gpusvm_migrate_result){ 0 };
 	if (start > end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
 		return -EINVAL;
-	if (where != DRIVER_SYSTEM)
+	if (where >= 0)
 		err = driver_device_get(driver, where, &dd);
 	if (err)
 		return err;
@@ -159,7 +242,9 @@ int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int
 	if (!err)
 		err = mm_sync(driver->mm, start, end);
 	if (!err)
-		err = prefetch_all(driver, dd, start, end, result);
+		err = prefetch_all(driver, dd, where, start, end, result);
+	if (!err && where != DRIVER_PREFERRED && start < end)
+		driver_advice_prefetched(driver, start, end, where);
 	if (dd)
 		driver_device_put(dd);
 	return err ? err : strict ? strict_result(result) : 0;
@@ -213,7 +298,7 @@ static int location(const struct mm_page_state *state)
 
 	if (dd)
 		return dd->index;
-	return state->flags & (MM_STATE_POPULATED | MM_STATE_ZERO) ? DRIVER_SYSTEM : -2;
+	return state->flags & (MM_STATE_POPULATED | MM_STATE_ZERO) ? DRIVER_SYSTEM : DRIVER_NONE;
 }
 
 int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,

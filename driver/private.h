@@ -11,7 +11,10 @@
  *                       side by side; two in one range have the same work to do,
  *                       so that the second finds it done
  *   dd->lru_lock        (RANK_DRIVER_LRU) order of use of buffer objects
- *   driver->garbage_lock(RANK_DRIVER_GARBAGE) list of ranges to take down
+ *   driver->garbage_lock(RANK_DRIVER_GARBAGE) lists of ranges to take down, and to
+ *                       map anew for devices that ACCESSED_BY names
+ *   driver->advice.lock (RANK_DRIVER_ADVICE) what was advised: written by advice and, in
+ *                       notifiers, by unmapping; read by faults
  *   the notifier lock   (the mirror's) `mapped`, `flushing` of struct
  *                       driver_pages: an invalidation writes, a commit reads. A
  *                       commit also sets them, under range->lock on top: two
@@ -24,8 +27,10 @@
 #ifndef GPUSVM_DRIVER_PRIVATE_H
 #define GPUSVM_DRIVER_PRIVATE_H
 
+#include "driver/attributes.h"
 #include "driver/driver.h"
 #include "core/retry.h"
+#include "policy/arbiter.h"
 #include "policy/placement.h"
 
 struct driver_bo;
@@ -92,6 +97,7 @@ struct driver_pages {
 	struct driver_device *device; /* set before it is in the list */
 	struct driver_pages *next;    /* fixed once in the list */
 	u32 mapped;		      /* page table entries were committed */
+	u32 atomics;		      /* enum arbiter_atomics of them */
 	u32 flushing;		      /* a flush of them began and may not be over */
 	u64 ticket;		      /* of that flush */
 };
@@ -103,6 +109,9 @@ struct driver_range {
 	struct driver_pages *pages; /* list; grows at its head: store release */
 	struct placement_history history; /* lock */
 	u64 left;   /* when pages were last taken from a device; atomic */
+	u64 accessed_by; /* devices to be mapped anew when entries went; atomic */
+	u32 in_remap; /* garbage_lock */
+	struct driver_range *remap_next;
 	u32 in_garbage; /* garbage_lock */
 	struct driver_range *garbage_next;
 };
@@ -110,6 +119,18 @@ struct driver_range {
 struct driver_bound {
 	struct gpusvm_interval interval;
 	bool read_only;
+};
+
+/* advice.c: what was advised. */
+struct driver_advice {
+	struct host_rwlock lock; /* the map */
+	struct attribute_map map;
+	u32 used;	/* atomic: there was advice once; else no one looks */
+	u64 generation; /* of what was advised; changed under lock, read by commits */
+	/* Over the whole window, from the first advice on. driver->lock. */
+	struct mm_notifier notifier;
+	bool watching;
+	struct host_work refill; /* nodes that unmappings have used */
 };
 
 struct gpusvm_driver {
@@ -125,6 +146,10 @@ struct gpusvm_driver {
 	struct driver_range *garbage;
 	u32 garbage_pending; /* atomic: garbage may not be empty */
 	struct host_work garbage_work;
+	struct driver_range *remap; /* garbage_lock */
+	struct host_work remap_work;
+
+	struct driver_advice advice;
 
 	/* fault.c: threads for faults that find too many lanes serving. */
 	struct host_thread *workers;
@@ -196,25 +221,88 @@ void driver_pages_drop(struct driver_range *range, struct driver_pages *dp);
 /* The same for all that a device has in [start, end). */
 void driver_device_drop(struct driver_device *dd, u64 start, u64 end);
 
+/* ---- advice.c ---- */
+
+void driver_advice_init(struct gpusvm_driver *driver);
+/* No notifier comes afterwards. May sleep. */
+void driver_advice_fini(struct gpusvm_driver *driver);
+/* What holds at an address. */
+struct driver_advised {
+	struct attributes values;
+	u64 start, end;	/* as far as they agree, within what was asked */
+	u64 generation;
+};
+/* Within [start, end). Takes the lock of advice; does not sleep long. */
+void driver_advised(struct gpusvm_driver *driver, u64 address, u64 start, u64 end,
+		    struct driver_advised *ret);
+/* Has what was advised changed since? Then what was decided by it is void. Any
+ * context. Right before a commit, under the notifier lock: who changes it takes
+ * every range's lock afterwards, which the committer holds. */
+static inline bool driver_advised_stale(struct gpusvm_driver *driver, u64 generation)
+{
+	return host_load_acquire(&driver->advice.generation) != generation;
+}
+/* Remembers where [start, end) was prefetched to, as far as it is mapped. */
+void driver_advice_prefetched(struct gpusvm_driver *driver, u64 start, u64 end, int where);
+
 /* ---- bind.c ---- */
 
 /* How a range is to be made reachable. */
 struct driver_want {
 	bool write;   /* else reading is enough; writing is granted where allowed */
-	bool migrate; /* move its pages to the device, if policy agrees */
+	bool atomic;  /* an atomic shall be possible; with write */
+	bool migrate; /* move its pages to where the arbiter has them */
+	/* Not even home: -EFAULT where they are on a device that it cannot reach. */
+	bool in_place;
 	enum gpusvm_driver_cause cause;
 	u64 budget; /* ns for gpusvm_pages_get; 0: its default */
+	u64 max_chunk; /* of a range; 0: none */
 };
+/* The range at address, made if there is none, and what is advised for it: it
+ * lies within one piece of advice, and is no larger than that and want allow. With
+ * a reference. -EAGAIN: one that is there does not fit, and was taken down; and
+ * the errors of gpusvm_range_find_or_insert, with -EAGAIN for -EBUSY. */
+int driver_range_at(struct driver_device *dd, u64 address, const struct driver_want *want,
+		    struct driver_advised *advised, struct driver_range **ret);
 /* 0: mapped, by this call or another.
  *   -EAGAIN  it changed meanwhile: look it up anew
+ *   -E2BIG   page by page it may be possible
  *   -EFAULT, -EPERM, -ENOMEM, -ENODEV
  * May sleep. Context: no lock above RANK_DRIVER_VM. */
 int driver_range_bind(struct driver_device *dd, struct driver_range *range,
-		      const struct driver_want *want);
+		      const struct driver_want *want, const struct driver_advised *advised);
 /* Makes [start, end) reachable, range by range, with bounded retries; what cannot
  * be is passed over. The first error: as driver_range_bind, but -EBUSY for
  * -EAGAIN. Context as there, with driver->lock for a device that cannot fault. */
 int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver_want *want);
+
+/* ---- place.c ---- */
+
+/* Asks the arbiter about a range, and moves its pages to where they should be, as far
+ * as want allows. 0, and what may be done there in *atomics; -EFAULT, -EPERM it may
+ * not be accessed so; -E2BIG: not the whole range could be taken exclusively.
+ * Context: range->lock. May sleep. */
+int driver_place(struct driver_device *dd, struct driver_range *range,
+		 const struct driver_want *want, const struct driver_advised *advised,
+		 enum arbiter_atomics *atomics);
+/* Advice alone forbids any access: -EFAULT. */
+int driver_place_allowed(const struct driver_advised *advised);
+/* How well `from` can map pages of `to`; 0: it cannot. */
+unsigned driver_link_weight(const struct driver_device *from, const struct driver_device *to);
+/* The pages around address that move and are mapped as one, within what is advised:
+ * [*start, *end); false: GRANULARITY says nothing. */
+bool driver_granule(const struct driver_advised *advised, u64 address, u64 *start, u64 *end);
+/* Maps [start, end) for the devices that ACCESSED_BY names, wherever its pages are, but
+ * for those that would have to move. Best effort. Context: no lock above
+ * RANK_DRIVER_VM; may sleep. */
+void driver_map_accessed(struct driver_device *except, u64 start, u64 end,
+			 struct gpusvm_driver *driver);
+/* The range lost entries of such a device: it will be mapped again. Context: the
+ * notifier lock held for writing. */
+void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range);
+void driver_remap_init(struct gpusvm_driver *driver);
+/* As driver_garbage_fini. */
+void driver_remap_fini(struct gpusvm_driver *driver);
 
 /* ---- bound.c ---- */
 
@@ -277,6 +365,9 @@ int driver_memory_evict(struct driver_device *dd, enum gpusvm_driver_cause cause
 /* struct gpusvm_ctx's keep, of a device: its own pages are mapped where they are.
  * Marks their buffer object as used. */
 bool driver_page_keep(void *dd, struct mm_page *page);
+/* The same, but that all are mapped where they are, or cannot be (-EFAULT of
+ * gpusvm_pages_get: there is no way). */
+bool driver_page_keep_any(void *dd, struct mm_page *page);
 /* Whose page it is, or NULL. */
 struct driver_device *driver_page_device(struct mm_page *page);
 
@@ -284,6 +375,10 @@ struct driver_device *driver_page_device(struct mm_page *page);
  * sleep. Context: no lock above RANK_DRIVER_RANGE. */
 int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
 		    enum gpusvm_driver_cause cause, struct gpusvm_migrate_result *result);
+
+/* Pages of [start, end) that are on devices come home in so many at a time, from now
+ * on. Only once there is advice. Best effort; may sleep. */
+void driver_granule_set(struct gpusvm_driver *driver, u64 start, u64 end, u32 granule);
 
 /* ---- prefetch.c ---- */
 

@@ -36,6 +36,8 @@ int gpusvm_driver_create(struct mm *mm, const struct gpusvm_driver_options *opti
 		driver->options.workers = DRIVER_WORKERS;
 	host_mutex_init(&driver->lock, RANK_DRIVER_VM);
 	driver_garbage_init(driver);
+	driver_advice_init(driver);
+	driver_remap_init(driver);
 
 	err = gpusvm_mirror_init(&driver->mirror, "driver", mm, 0, DRIVER_WINDOW_END,
 				 DRIVER_NOTIFIER_SIZE, &driver_mirror_ops, driver_chunk_sizes,
@@ -51,6 +53,8 @@ int gpusvm_driver_create(struct mm *mm, const struct gpusvm_driver_options *opti
 mirror:
 	gpusvm_mirror_fini(&driver->mirror);
 free:
+	driver_remap_fini(driver);
+	driver_advice_fini(driver);
 	driver_garbage_fini(driver);
 	host_mutex_destroy(&driver->lock);
 	host_free(driver);
@@ -225,9 +229,12 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	for (i = 0; i < driver->n_devices; i++)
 		device_close(driver->devices[i], DRIVER_CAUSE_CLOSE);
 	driver_fault_fini(driver);
+	driver_advice_fini(driver);
+	driver_remap_fini(driver);
 	driver_garbage_fini(driver);
 	gpusvm_mirror_fini(&driver->mirror);
 	driver_garbage_fini(driver); /* what fini's last invalidations queued */
+	driver_remap_fini(driver);
 	for (i = 0; i < driver->n_devices; i++) {
 		if (!device_free(driver->devices[i]))
 			leaked = true;

@@ -47,6 +47,8 @@ enum host_lock_rank {
 	RANK_MIRROR,
 	/* driver: lists that an invalidation appends to (garbage to collect). */
 	RANK_DRIVER_GARBAGE,
+	/* driver: what was advised, which an unmapping edits; read by faults. */
+	RANK_DRIVER_ADVICE,
 	/* device: a VM's page table while leaves are written or cleared. */
 	RANK_DEVICE_VM,
 	/* device: the fault queue, command queues, the copy engine's ring. */

@@ -86,16 +86,22 @@ void gpusvm_free(struct gpusvm *svm, void *p)
 
 /* ---- Prefetch ---- */
 
-int prefetch_prepare(struct gpusvm_event *event, const void *p, size_t len,
-		     struct gpusvm_location where, unsigned flags)
+int prefetch_prepare(struct gpusvm_event *event, const struct gpusvm_queue *queue, const void *p,
+		     size_t len, struct gpusvm_location where, unsigned flags)
 {
 	int err;
 
 	if (flags & ~GPUSVM_STRICT)
 		return -EINVAL;
-	err = location_check(event->svm, where, &event->u.prefetch.where);
-	if (err)
-		return err;
+	if (where.type == GPUSVM_LOCATION_FAULTING && queue)
+		where = gpusvm_device(queue->device);
+	if (where.type == GPUSVM_LOCATION_PREFERRED) {
+		event->u.prefetch.where = DRIVER_PREFERRED;
+	} else {
+		err = location_check(event->svm, where, &event->u.prefetch.where);
+		if (err)
+			return err;
+	}
 	event->u.prefetch.strict = flags & GPUSVM_STRICT;
 	return interval_outward(p, len, &event->u.prefetch.start, &event->u.prefetch.end);
 }
@@ -134,7 +140,7 @@ int gpusvm_prefetch(struct gpusvm *svm, const void *p, size_t len, struct gpusvm
 	event = event_new(svm);
 	if (!event)
 		return -ENOMEM;
-	err = prefetch_prepare(event, p, len, where, flags);
+	err = prefetch_prepare(event, NULL, p, len, where, flags);
 	if (err) {
 		event_put(event);
 		return err;

@@ -10,6 +10,7 @@
  *   work.c    what queues do
  *   device.c  devices coming and going
  *   memory.c  allocation, prefetch, evict, residency
+ *   advice.c  advice
  *   stats.c   counters, and the ring of event records
  *   kernel.c  memory access in kernels
  *   fork.c    around a fork
@@ -127,6 +128,12 @@ struct gpusvm_event {
 			bool read_only;
 		} bind;
 		struct {
+			u64 start, end;
+			enum gpusvm_advice advice;
+			int location; /* the driver's */
+			s64 value;
+		} advice;
+		struct {
 			u64 start, n; /* pages; the answer is in buffer */
 		} residency;
 		struct gpusvm_driver_stats stats;
@@ -215,9 +222,9 @@ int interval_outward(const void *p, size_t len, u64 *start, u64 *end);
 struct gpusvm_location location_of(int where); /* the driver's */
 /* The other way: -EINVAL, -ENODEV. */
 int location_check(struct gpusvm *svm, struct gpusvm_location where, int *ret);
-/* Checks, and fills in event->u.prefetch. */
-int prefetch_prepare(struct gpusvm_event *event, const void *p, size_t len,
-		     struct gpusvm_location where, unsigned flags);
+/* Checks, and fills in event->u.prefetch. queue: NULL, or where LOCATION_FAULTING is. */
+int prefetch_prepare(struct gpusvm_event *event, const struct gpusvm_queue *queue, const void *p,
+		     size_t len, struct gpusvm_location where, unsigned flags);
 int prefetch_call(struct gpusvm_event *event); /* library's world */
 
 /* ---- stats.c -------------------------------------------------------------- */

@@ -264,7 +264,7 @@ int gpusvm_queue_prefetch(struct gpusvm_queue *queue, const void *p, size_t len,
 	event = event_new(queue->svm);
 	if (!event)
 		return -ENOMEM;
-	err = prefetch_prepare(event, p, len, where, flags);
+	err = prefetch_prepare(event, queue, p, len, where, flags);
 	if (err) {
 		event_put(event);
 		return err;

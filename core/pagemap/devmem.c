@@ -28,6 +28,7 @@ void gpusvm_devmem_init(struct gpusvm_devmem *devmem, const struct gpusvm_devmem
 	devmem->compound = 0;
 	devmem->timeslice_end = 0;
 	devmem->after = gpusvm_fence_get(after);
+	devmem->exact = 0;
 	devmem->window = 0;
 	host_waitq_init(&devmem->detached);
 }

@@ -157,7 +157,7 @@ s64 pagemap_region_to_ram(struct mm_cpu_fault *fault)
 		if (now < until)
 			return (s64)(until - now);
 	}
-	if (!host_read_once(&devmem->compound))
+	if (!host_read_once(&devmem->compound) || host_read_once(&devmem->exact))
 		choose(devmem, fault->address, at, &first, &last);
 	if (last - first > SMALL_WINDOW)
 		err = fault_large(fault, base, first, last);

@@ -84,6 +84,8 @@ static u64 walk(struct gpusvm_lane *lane, u64 va)
 
 static bool leaf_allows(u64 leaf, enum gpusvm_access access)
 {
+	if (access == GPUSVM_ACCESS_ATOMIC)
+		return soft_leaf_atomics(leaf);
 	return leaf && (access == GPUSVM_ACCESS_READ || soft_leaf_write(leaf));
 }
 
@@ -154,7 +156,9 @@ static int try_open(struct gpusvm_lane *lane, unsigned slot, u64 va, enum gpusvm
 	open->size = size;
 	open->allowed = 1u << GPUSVM_ACCESS_READ;
 	if (write)
-		open->allowed |= 1u << GPUSVM_ACCESS_WRITE | 1u << GPUSVM_ACCESS_ATOMIC;
+		open->allowed |= 1u << GPUSVM_ACCESS_WRITE;
+	if (write && soft_leaf_atomics(leaf))
+		open->allowed |= 1u << GPUSVM_ACCESS_ATOMIC;
 	return 0;
 }
 

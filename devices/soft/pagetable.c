@@ -202,6 +202,7 @@ static void map_run(struct soft_pt *pt, u64 va, struct gpusvm_addr run)
 							     gpusvm_addr_write(run));
 		struct soft_pt_dir *dir = dir_of(pt, va);
 
+		leaf.word |= run.word & GPUSVM_ADDR_NO_ATOMICS;
 		HOST_CHECK(dir != NULL); /* was not prepared */
 		if (order == HOST_HUGE_ORDER) {
 			leaf_set(&dir->leaf[slot_of(va, HUGE_SHIFT)], leaf.word);

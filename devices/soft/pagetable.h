@@ -65,6 +65,10 @@ static inline bool soft_leaf_write(u64 leaf)
 {
 	return leaf >> 7 & 1u;
 }
+static inline bool soft_leaf_atomics(u64 leaf)
+{
+	return gpusvm_addr_atomics((struct gpusvm_addr){ leaf });
+}
 static inline enum gpusvm_proto soft_leaf_proto(u64 leaf)
 {
 	return (enum gpusvm_proto)(leaf >> 8 & 15u);

@@ -13,6 +13,7 @@ struct gpusvm_soft_options {
 	unsigned copy_engines;	/* 0: 2 */
 	unsigned fault_entries; /* 0: 64; rounded up to a power of two */
 	u64 flags;		/* GPUSVM_DEVICE_* */
+	bool no_system_atomics; /* as a device behind a bus that has none */
 };
 
 /* -ENOMEM, -EINVAL (unknown flags; more than 256 lanes, 16 copy engines or 65536

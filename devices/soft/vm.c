@@ -105,5 +105,6 @@ bool soft_vm_query(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret)
 		return false;
 	*ret = gpusvm_addr_encode(soft_leaf_base(leaf) + offset, soft_leaf_proto(leaf), 0,
 				  soft_leaf_write(leaf));
+	ret->word |= leaf & GPUSVM_ADDR_NO_ATOMICS;
 	return true;
 }

@@ -19,8 +19,9 @@ enum gpusvm_proto {
  * these is the largest thing that the core keeps per page. Addresses are page
  * aligned, so that the low 12 bits are free. */
 struct gpusvm_addr {
-	u64 word; /* address 63:12, proto 11:8, write 7, order 4:0 */
+	u64 word; /* address 63:12, proto 11:8, write 7, no atomics 6, order 4:0 */
 };
+#define GPUSVM_ADDR_NO_ATOMICS ((u64)1 << 6)
 
 static inline struct gpusvm_addr gpusvm_addr_encode(u64 address, enum gpusvm_proto proto,
 						    unsigned order, bool write)
@@ -43,6 +44,17 @@ static inline unsigned gpusvm_addr_order(struct gpusvm_addr a)
 static inline bool gpusvm_addr_write(struct gpusvm_addr a)
 {
 	return a.word >> 7 & 1u;
+}
+/* What may be written may be the place of an atomic, unless it is said otherwise:
+ * then the device faults, for GPUSVM_ACCESS_ATOMIC. */
+static inline bool gpusvm_addr_atomics(struct gpusvm_addr a)
+{
+	return gpusvm_addr_write(a) && !(a.word & GPUSVM_ADDR_NO_ATOMICS);
+}
+static inline struct gpusvm_addr gpusvm_addr_set_atomics(struct gpusvm_addr a, bool atomics)
+{
+	a.word = atomics ? a.word & ~GPUSVM_ADDR_NO_ATOMICS : a.word | GPUSVM_ADDR_NO_ATOMICS;
+	return a;
 }
 
 #endif

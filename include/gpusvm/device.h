@@ -38,6 +38,7 @@ struct gpusvm_device_caps {
 	u64 vram_bytes; /* multiple of 2M; 0: none */
 	u32 lanes, copy_engines;
 	u64 flags;	 /* GPUSVM_DEVICE_* of <gpusvm/types.h> */
+	bool system_atomics; /* its atomics in system memory are atomic for the CPU, too */
 	u32 leaf_orders; /* bit n: leaves of 1 << n pages; bit 0 always */
 	u32 fault_entries;
 };
@@ -189,7 +190,7 @@ struct gpusvm_device_ops {
 	 * are over too. begin does not sleep; wait may. */
 	u64 (*vm_flush_begin)(struct gpusvm_device_vm *vm, u64 va, u64 length);
 	void (*vm_flush_wait)(struct gpusvm_device_vm *vm, u64 va, u64 length, u64 ticket);
-	/* Is [va, va + one page) mapped for this access? For tests and residency. */
+	/* Is [va, va + one page) mapped, and how? For faults, tests and residency. */
 	bool (*vm_query)(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret);
 
 	/* The oldest fault, if any. It must be answered by fault_done exactly once. */

@@ -108,6 +108,21 @@ static inline struct gpusvm_location gpusvm_device(int device)
 	return gpusvm_device_region(device, 0);
 }
 
+/* Whoever faults: as a preferred location, and as the target of a queue's prefetch. */
+static inline struct gpusvm_location gpusvm_faulting(void)
+{
+	struct gpusvm_location where = { GPUSVM_LOCATION_FAULTING, -1, 0, -1 };
+
+	return where;
+}
+/* Where advice has it: as the target of a prefetch. */
+static inline struct gpusvm_location gpusvm_preferred(void)
+{
+	struct gpusvm_location where = { GPUSVM_LOCATION_PREFERRED, -1, 0, -1 };
+
+	return where;
+}
+
 /* ---- Opening and closing ------------------------------------------------- */
 
 /* What a new device shall be. Zero is a sound default for each field. */
@@ -239,7 +254,11 @@ struct gpusvm_moved {
  * that no device fault follows until something changes. It does not wait for
  * work of queues; see gpusvm_queue_prefetch.
  *
- * where: LOCATION_SYSTEM, or LOCATION_DEVICE with region 0; else -EINVAL.
+ * where: LOCATION_SYSTEM; LOCATION_DEVICE with region 0; LOCATION_PREFERRED, each
+ *        part to where advice prefers it, and what has no such advice stays; or, for
+ *        gpusvm_queue_prefetch, LOCATION_FAULTING, the queue's device; else -EINVAL.
+ *        It overrides what GPUSVM_PREFERRED_LOCATION says, and is remembered as
+ *        GPUSVM_LAST_PREFETCH. What is advised GPUSVM_NO_MIGRATE stays.
  * moved: filled also when STRICT gives an error; NULL is legal.
  * ret:   NULL: the call waits and gives the result. Else it returns at once,
  *        *ret is an event with the result, and moved must be NULL (-EINVAL).
@@ -254,6 +273,54 @@ struct gpusvm_moved {
 GPUSVM_API int gpusvm_prefetch(struct gpusvm *svm, const void *p, size_t len,
 			       struct gpusvm_location where, unsigned flags,
 			       struct gpusvm_moved *moved, struct gpusvm_event **ret);
+
+/* A value, as LOCATION_MIXED is a location: not the same everywhere. */
+#define GPUSVM_MIXED INT64_MIN
+
+/*
+ * Says how [p, p + len), rounded outward to pages, will be used. It moves nothing; it
+ * belongs to the mapping: it goes with munmap, and follows mremap. Setting what is
+ * set already does nothing at all. Value 0 unsets, whatever where is. Advice about
+ * the same memory does not replace other advice; what they come to together is one
+ * rule for all devices, in ARCHITECTURE.md.
+ *
+ *   GPUSVM_PREFERRED_LOCATION  where: SYSTEM, DEVICE (region 0), or FAULTING; NONE
+ *        unsets. Pages go there when a device touches them first. A device that has
+ *        a link maps them there, one that has none uses its own memory.
+ *   GPUSVM_ACCESSED_BY  where: a DEVICE. It keeps them mapped wherever they go, and
+ *        does not draw them to it.
+ *   GPUSVM_ACCESS_NONE  device access is -EFAULT
+ *   GPUSVM_ATOMIC       value: GPUSVM_ATOMIC_*
+ *   GPUSVM_NO_MIGRATE   neither a device's fault nor a prefetch moves them
+ *   GPUSVM_GRANULARITY  value: pages, a power of two up to 2^27. So many, aligned, move
+ *        at a fault, of a device or the CPU; no more, no fewer.
+ *   GPUSVM_RESET        unsets all of these; value and where are ignored
+ *
+ *   -EINVAL      unknown advice, GPUSVM_LAST_PREFETCH, a value or location that does
+ *                not fit
+ *   -EOPNOTSUPP  GPUSVM_READ_MOSTLY
+ *   -ENOENT      a hole anywhere: nothing is set
+ *   -EBUSY       mappings there changed all the time
+ * First touches by the CPU of memory that was advised cost more: it is watched from
+ * then on. CUDA: cudaMemAdvise. Linux: DRM_IOCTL_XE_MADVISE.
+ */
+GPUSVM_API int gpusvm_advise(struct gpusvm *svm, const void *p, size_t len,
+			     enum gpusvm_advice advice, int64_t value,
+			     struct gpusvm_location where);
+
+/*
+ * What is advised for [p, p + len), rounded outward. *value: what was set, 0 where
+ * nothing is, GPUSVM_MIXED where parts differ; 1 for advice that is a location or
+ * has no value. *where: the location of GPUSVM_PREFERRED_LOCATION and of
+ * GPUSVM_LAST_PREFETCH, to which the last prefetch was; LOCATION_NONE where none is,
+ * LOCATION_MIXED; NONE for other advice. For GPUSVM_ACCESSED_BY it is read and says
+ * for which device; else either may be NULL.
+ *   -EINVAL  unknown advice, GPUSVM_RESET    -ENOENT  a hole anywhere
+ * CUDA: cudaMemRangeGetAttribute.
+ */
+GPUSVM_API int gpusvm_advice_get(struct gpusvm *svm, const void *p, size_t len,
+				 enum gpusvm_advice advice, int64_t *value,
+				 struct gpusvm_location *where);
 
 /*
  * Brings everything on the device (-1: on all devices) home to system memory,

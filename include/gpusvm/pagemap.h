@@ -51,7 +51,8 @@ struct gpusvm_pagemap_ops {
 			   u64 timeslice, struct gpusvm_migrate_result *result);
 	/* Which pages around a CPU fault go home with it: page index `fault` of a
 	 * window of n pages (those of one aligned 2M that share a devmem) gives
-	 * [*first, *last). address: of the fault, for this call only. NULL: 64K around.
+	 * [*first, *last). address: of the fault, for this call only. NULL: 64K around. Not
+	 * asked for a compound devmem, which goes whole, unless that is `exact`.
 	 * Pure, or on atomics of the device: called on the CPU fault path (law 5). */
 	void (*fault_window)(struct gpusvm_devmem *devmem, u64 address, unsigned fault, unsigned n,
 			     unsigned *first, unsigned *last);
@@ -126,6 +127,7 @@ struct gpusvm_devmem {
 	u32 compound;		/* one 2M frame backs it all; atomic */
 	u64 timeslice_end;	/* host_now() before which a CPU fault waits; atomic */
 	struct gpusvm_fence *after; /* copies into it begin when this is signalled, or NULL */
+	u32 exact;		/* fault_window is asked also if it is compound; atomic */
 	u32 window;		/* for fault_window: state of the fault-around; atomic */
 	struct host_waitq detached; /* woken when resident reaches 0 */
 };

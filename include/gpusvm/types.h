@@ -9,6 +9,26 @@
 #define GPUSVM_DEVICE_ZERO_COPY 4u /* its memory is ordinary memory: migration moves pages */
 #define GPUSVM_DEVICE_COHERENT 8u  /* the CPU maps its memory in place, where the home can */
 
+/* What may be advised for memory; see gpusvm_advise. */
+enum gpusvm_advice {
+	GPUSVM_PREFERRED_LOCATION,
+	GPUSVM_READ_MOSTLY,
+	GPUSVM_ACCESSED_BY,
+	GPUSVM_ACCESS_NONE,
+	GPUSVM_ATOMIC,
+	GPUSVM_NO_MIGRATE,
+	GPUSVM_GRANULARITY,
+	GPUSVM_LAST_PREFETCH,
+	GPUSVM_RESET,
+};
+/* Values of GPUSVM_ATOMIC. */
+enum {
+	GPUSVM_ATOMIC_UNDEFINED, /* exact within one device */
+	GPUSVM_ATOMIC_DEVICE,	 /* memory is taken exclusively by the device that does one */
+	GPUSVM_ATOMIC_GLOBAL,	 /* exact among the CPU and all devices */
+	GPUSVM_ATOMIC_CPU,	 /* the CPU's only: -EPERM on a device */
+};
+
 /* How memory was accessed, in a fault. */
 enum gpusvm_access {
 	GPUSVM_ACCESS_READ = 1,

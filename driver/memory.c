@@ -376,10 +376,11 @@ bool driver_memory_evict_one(struct driver_device *dd)
 	return false;
 }
 
-/* Once through the list. True: something is left. */
-static bool evict_pass(struct driver_device *dd, enum gpusvm_driver_cause cause)
+/* Once through the list. 0: nothing is left; -EBUSY: only what others are at; else why
+ * some of it would not go. */
+static int evict_pass(struct driver_device *dd, enum gpusvm_driver_cause cause)
 {
-	bool left = false;
+	int ret = 0, err;
 	u64 i, n;
 
 	driver_memory_drain(dd);
@@ -388,33 +389,39 @@ static bool evict_pass(struct driver_device *dd, enum gpusvm_driver_cause cause)
 	host_mutex_unlock(&dd->lru_lock);
 	for (i = 0; i < n; i++) {
 		struct driver_bo *bo = NULL;
-		bool busy = false;
 
+		err = 0;
 		host_mutex_lock(&dd->lru_lock);
 		if (dd->lru) {
-			busy = dd->lru->evicting;
+			err = dd->lru->evicting ? -EBUSY : 0;
 			bo = lru_next(dd, false);
 		}
 		host_mutex_unlock(&dd->lru_lock);
-		if (busy || (bo && evict_bo(bo, cause)))
-			left = true;
+		if (bo)
+			err = evict_bo(bo, cause);
+		if (err && (!ret || ret == -EBUSY))
+			ret = err;
 	}
-	return left;
+	return ret;
 }
 
 int driver_memory_evict(struct driver_device *dd, enum gpusvm_driver_cause cause)
 {
 	struct gpusvm_retry retry;
-	bool left;
+	unsigned failures = 0;
+	int err;
 
 	if (!dd->has_memory)
 		return 0;
-	gpusvm_retry_init(&retry, EVICT_BUDGET, EVICT_TRIES);
-	do
-		left = evict_pass(dd, cause);
-	while (left && gpusvm_retry_again(&retry));
+	/* What others are at is waited for by the clock: a slow device may take them
+	 * long. What fails by itself is tried a few times. */
+	gpusvm_retry_init(&retry, EVICT_BUDGET, 0);
+	do {
+		err = evict_pass(dd, cause);
+		failures += err && err != -EBUSY;
+	} while (err && failures < EVICT_TRIES && gpusvm_retry_again(&retry));
 	driver_memory_drain(dd);
-	return left ? -EBUSY : 0;
+	return err ? -EBUSY : 0;
 }
 
 /* ---- Beginning and end ----------------------------------------------------------- */

@@ -183,7 +183,9 @@ void host_waitq_leave(struct host_waitq *wq);
 		host_ok_;                                                      \
 	})
 #endif
+#ifndef host_wait
 #define host_wait(wq, cond) ((void)host_wait_until((wq), (cond), HOST_FOREVER))
+#endif
 
 /* ---- Time --------------------------------------------------------------- */
 

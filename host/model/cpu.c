@@ -73,7 +73,7 @@ static int own_frame(struct mm *mm, u64 address)
 
 		model_block_split(mm, block);
 		if (old)
-			host_memcpy(made->bytes, model_frame_bytes(old), HOST_PAGE_SIZE);
+			model_cpu_copy(made->bytes, model_frame_bytes(old), HOST_PAGE_SIZE);
 		model_frame_get(&made->frames[0]);
 		p->state = MODEL_SYSTEM;
 		p->what = &made->frames[0];
@@ -194,7 +194,7 @@ int model_cpu_read(struct mm *mm, u64 address, void *buffer, u64 length)
 
 		if (err)
 			return err;
-		host_memcpy(buffer, page_bytes(p) + (address & ~HOST_PAGE_MASK), n);
+		model_cpu_copy(buffer, page_bytes(p) + (address & ~HOST_PAGE_MASK), n);
 		host_mutex_unlock(&mm->lock);
 		address += n;
 		length -= n;
@@ -212,7 +212,7 @@ int model_cpu_write(struct mm *mm, u64 address, const void *buffer, u64 length)
 
 		if (err)
 			return err;
-		host_memcpy(page_bytes(p) + (address & ~HOST_PAGE_MASK), buffer, n);
+		model_cpu_copy(page_bytes(p) + (address & ~HOST_PAGE_MASK), buffer, n);
 		host_mutex_unlock(&mm->lock);
 		address += n;
 		length -= n;

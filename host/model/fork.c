@@ -122,7 +122,7 @@ static int fork_page(struct mm *mm, struct model_block *block, unsigned i,
 		if (p->state == MODEL_DEVICE)
 			err = read_device(mm, block, p, made);
 		else
-			host_memcpy(made->bytes, model_frame_bytes(p->what), HOST_PAGE_SIZE);
+			model_cpu_copy(made->bytes, model_frame_bytes(p->what), HOST_PAGE_SIZE);
 		if (!err) {
 			give_copy(q, made, n);
 			made = NULL;

@@ -10,6 +10,7 @@
  * counts of a frame are atomic.
  */
 #include "host/model/internal.h"
+#include "host/posix/posix.h"
 
 #define FRAME_BUCKETS 4096u
 
@@ -89,6 +90,17 @@ void model_backing_free(struct model_backing *b)
 	host_free(b);
 }
 
+void model_begin(void)
+{
+	for (unsigned i = 0; i < FRAME_BUCKETS; i++)
+		table[i] = NULL;
+	table_lock_word = 0;
+	frames_live = 0;
+	zero_backing.live = 1;
+	model_zero_frame = (struct model_frame){ .backing = &zero_backing, .refs = 1 };
+	model_told = NULL;
+}
+
 u64 model_frames_live(void)
 {
 	return host_read_once(&frames_live);
@@ -139,6 +151,31 @@ static struct model_frame *frame_find(u64 address)
 		}
 	}
 	return NULL;
+}
+
+struct model_frame *model_frame_at(const void *p)
+{
+	return frame_find((u64)(uintptr_t)p);
+}
+
+bool model_frame_reached(const struct model_frame *frame)
+{
+	return host_read_once(&frame->dma) != 0;
+}
+
+/* Set while the model itself stands for the processor. */
+static HOST_THREAD_LOCAL u32 on_cpu;
+
+bool model_on_cpu(void)
+{
+	return on_cpu;
+}
+
+void model_cpu_copy(void *dst, const void *src, u64 n)
+{
+	on_cpu++;
+	host_memcpy(dst, src, n);
+	on_cpu--;
 }
 
 mm_dma_t mm_dma_map(struct mm *mm, void *dev, mm_pfn_t pfn, unsigned order, bool write)
@@ -198,8 +235,8 @@ void mm_bus_end(void)
 }
 
 /* The innermost mm_bus_guard of this thread. */
-static __thread void **bus_guard;
-static __thread u64 bus_fault_address;
+static HOST_THREAD_LOCAL void **bus_guard;
+static HOST_THREAD_LOCAL u64 bus_fault_address;
 
 int mm_bus_guard(void (*fn)(void *), void *arg, u64 *fault_address)
 {

@@ -66,19 +66,21 @@ void sched_atomic(const volatile void *p);
 void host_waitq_enter(struct host_waitq *wq);
 bool host_waitq_sleep(struct host_waitq *wq, u64 deadline);
 void host_waitq_leave(struct host_waitq *wq);
-#define host_wait_until(wq, cond, deadline)                                                        \
+#define sched_wait(wq, cond, text, deadline)                                                       \
 	({                                                                                         \
 		bool host_ok_ = (cond);                                                            \
 		if (!host_ok_) {                                                                   \
 			bool host_late_ = false;                                                   \
 			host_waitq_enter(wq);                                                      \
 			while (!(host_ok_ = (cond)) && !host_late_) {                              \
-				sched_at(#cond);                                                   \
+				sched_at(text);                                                    \
 				host_late_ = host_waitq_sleep((wq), (deadline));                   \
 			}                                                                          \
 			host_waitq_leave(wq);                                                      \
 		}                                                                                  \
 		host_ok_;                                                                          \
 	})
+#define host_wait_until(wq, cond, deadline) sched_wait(wq, cond, #cond, deadline)
+#define host_wait(wq, cond) ((void)sched_wait(wq, cond, #cond, ~(u64)0))
 
 #endif

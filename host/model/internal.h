@@ -134,6 +134,8 @@ void model_frame_get(struct model_frame *frame);
 /* mm: whom to tell of a violation, its lock held; or NULL. */
 void model_frame_put(struct mm *mm, struct model_frame *frame);
 u8 *model_frame_bytes(struct model_frame *frame);
+/* A copy by the processor, to or from a frame: not an access of a device. */
+void model_cpu_copy(void *dst, const void *src, u64 n);
 
 /* ---- region.c: device frames ---- */
 struct mm_page *model_page_head(struct mm_page *page);

@@ -442,18 +442,17 @@ static const char *check_page(struct mm *mm, struct model_block *block, unsigned
 
 		if (!page->used || page->mm != mm || page->address != address)
 			return "a device frame does not know where it is mapped";
-		if ((mm_page_order(page) != 0) != block->huge)
+		/* One that moves may have been cut: it is split when that ends. */
+		if (!p->txn && (mm_page_order(page) != 0) != block->huge)
 			return "a 2M device page is not mapped as one";
 	}
 	return NULL;
 }
 
-const char *model_check(struct mm *mm, bool idle)
+const char *model_check_frozen(struct mm *mm, bool idle)
 {
-	const char *wrong;
+	const char *wrong = mm->violation;
 
-	host_mutex_lock(&mm->lock);
-	wrong = mm->violation;
 	if (idle && (mm->invs || (mm->users && mm->exited)))
 		wrong = "an invalidation or a user is left";
 	for (unsigned k = 0; k < MODEL_BUCKETS && !wrong; k++)
@@ -463,6 +462,24 @@ const char *model_check(struct mm *mm, bool idle)
 	for (struct model_vma *vma = mm->vmas; vma && !wrong; vma = vma->next)
 		if (vma->start >= vma->end || (vma->next && vma->end > vma->next->start))
 			wrong = "mappings overlap";
+	return wrong;
+}
+
+const char *model_check(struct mm *mm, bool idle)
+{
+	const char *wrong;
+
+	host_mutex_lock(&mm->lock);
+	wrong = model_check_frozen(mm, idle);
 	host_mutex_unlock(&mm->lock);
 	return wrong;
+}
+
+bool model_is_locked(struct mm *mm)
+{
+	bool locked = !host_mutex_trylock(&mm->lock);
+
+	if (!locked)
+		host_mutex_unlock(&mm->lock);
+	return locked;
 }

@@ -110,9 +110,28 @@ void model_counters(struct mm *mm, struct model_counters *ret);
 /* Walks every invariant. idle: no migration or invalidation may be in
  * progress. NULL, or what is wrong. */
 const char *model_check(struct mm *mm, bool idle);
+/* The same without the lock: no one else may run meanwhile. */
+const char *model_check_frozen(struct mm *mm, bool idle);
+/* Is the state between two steps that belong together? */
+bool model_is_locked(struct mm *mm);
 /* The same for a region: every used frame is where an address space says so. */
 const char *model_region_check(struct mm_region *region);
 u64 model_region_used(struct mm_region *region); /* frames */
 u64 model_frames_live(void); /* system pages of all address spaces */
+
+/* Forgets what a run that was abandoned has left. */
+void model_begin(void);
+/* Called within each invalidation when all notifiers have let go: nothing may reach
+ * the interval now. NULL: none. Context: no lock. */
+extern void (*model_told)(struct mm *mm, const struct mm_invalidation *inv);
+/* The system page at this address in the model's memory, or NULL. No one else may run
+ * meanwhile. */
+struct model_frame *model_frame_at(const void *p);
+/* Is it mapped for a device, or part of a migration? */
+bool model_frame_reached(const struct model_frame *frame);
+/* Is what copies now the model, in place of the processor? */
+bool model_on_cpu(void);
+/* What would make `page` an error: it is used by no one. */
+bool model_page_used(struct mm_region *region, u64 index);
 
 #endif

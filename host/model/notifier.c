@@ -20,6 +20,8 @@
  */
 #include "host/model/internal.h"
 
+void (*model_told)(struct mm *mm, const struct mm_invalidation *inv);
+
 static struct model_notifier *own(struct mm_notifier *n)
 {
 	return (struct model_notifier *)(void *)n->home;
@@ -205,6 +207,8 @@ int model_inv_begin_to(struct mm *mm, struct model_inv *inv, u64 start, u64 end,
 
 	err = call_start(mm, inv);
 	call_finish(mm, inv);
+	if (!err && model_told)
+		model_told(mm, &inv->info);
 	if (err)
 		model_inv_end(mm, inv);
 	return err;

@@ -71,6 +71,11 @@ struct mm_page *mm_page_init(struct mm_region *region, u64 index, unsigned order
 	return head;
 }
 
+bool model_page_used(struct mm_region *region, u64 index)
+{
+	return region->pages[index].used;
+}
+
 void mm_page_abandon(struct mm_page *page)
 {
 	HOST_CHECK(page->used && !host_load_acquire(&page->mm));

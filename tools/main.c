@@ -12,6 +12,7 @@ static const char usage[] =
 	"  info            what this machine gives, and what cannot be promised here\n"
 	"  run WORKLOAD    a workload on real input, checked against the CPU's answer\n"
 	"  bench [NAME]    figures, each with the limit that it is held against\n"
+	"  sim             races found before hardware does: runs that one seed decides\n"
 	"\n"
 	"  --help          this text; after a command, that command's\n"
 	"  --version       the version\n"
@@ -26,6 +27,7 @@ static const struct {
 	{ "info", "gpusvm info", tool_info },
 	{ "run", "gpusvm run", tool_run },
 	{ "bench", "gpusvm bench", tool_bench },
+	{ "sim", "gpusvm sim", tool_sim },
 };
 
 int main(int argc, char **argv)

@@ -15,6 +15,7 @@ enum { TOOL_RIGHT = 0, TOOL_WRONG = 1, TOOL_UNUSABLE = 2 };
 int tool_info(int argc, char **argv);
 int tool_run(int argc, char **argv);
 int tool_bench(int argc, char **argv);
+int tool_sim(int argc, char **argv);
 
 /* Says "gpusvm: ..." on stderr. The value is TOOL_UNUSABLE. */
 int tool_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

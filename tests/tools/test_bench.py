@@ -7,7 +7,7 @@ import re
 
 NAMES = ["to_device_64m_thp", "to_system_64m_thp", "to_device_64m_4k", "to_system_64m_4k",
          "cpu_scan_64m", "memory_4k_page", "memory_2m_page", "cpu_fault_4k",
-         "gpu_fault_2m_present", "gpu_stream", "range_find_1m"]
+         "gpu_fault_2m_present", "gpu_stream", "range_find_1m", "sim_steps_per_second"]
 
 
 def test_names(gpusvm):

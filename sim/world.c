@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * world.c: one run of a scenario: the world's beginning, its actors, its end; and
+ * the laws that are checked in between:
+ *   at each copy      devices touch nothing that was taken from them (law 3)
+ *   at each end of an invalidation's second pass  page tables have let go (law 3)
+ *   now and then      the model's invariants: one home (law 2)
+ *   at the end        data, counts, memory (laws 1, 2, 8)
+ */
+#include "sim/private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The world that runs: for hooks, which have no argument. */
+static struct sim *world;
+
+/* ---- Laws at each step ------------------------------------------------------------ */
+
+/* Bytes of system or device memory are about to be touched. */
+static void on_touch(const void *p, size_t n, bool write)
+{
+	struct model_frame *frame;
+
+	if (!world || world->over || model_on_cpu())
+		return;
+	for (u32 i = 0; i < world->n_devices; i++) {
+		struct sim_device *d = &world->devices[i];
+		u64 at = (u64)((const u8 *)p - d->vram);
+
+		if (d->removed || at >= d->vram_bytes)
+			continue;
+		for (u64 k = at >> HOST_PAGE_SHIFT; k << HOST_PAGE_SHIFT < at + n; k++)
+			if (!model_page_used(d->region, k))
+				sched_fail(SCHED_LAW,
+					   "law 3, nothing after invalidate: frame %llu of gpu%u, "
+					   "which is free, is %s",
+					   (unsigned long long)k, i, write ? "written" : "read");
+		return;
+	}
+	sched_quiet(1);
+	frame = model_frame_at(p);
+	sched_quiet(-1);
+	if (frame && !model_frame_reached(frame))
+		sched_fail(SCHED_LAW,
+			   "law 3, nothing after invalidate: a page of system memory that no "
+			   "device has mapped is %s by one",
+			   write ? "written" : "read");
+}
+
+/* Every notifier has let [start, end) go. */
+static void on_told(struct mm *mm, const struct mm_invalidation *inv)
+{
+	struct sim *s = world;
+	struct gpusvm_addr addr;
+	u64 start, end;
+
+	if (!s || s->over || mm != s->mm)
+		return;
+	start = host_max(inv->start, SIM_BASE + s->scenario->first * HOST_PAGE_SIZE);
+	end = host_min(inv->end,
+		       SIM_BASE + (s->scenario->first + s->scenario->pages) * HOST_PAGE_SIZE);
+	sched_quiet(1);
+	for (u32 i = 0; i < s->n_devices; i++) {
+		struct driver_device *dd = s->driver->devices[i];
+
+		if (s->devices[i].removing || driver_removed(dd))
+			continue;
+		for (u64 va = start; va < end; va += HOST_PAGE_SIZE)
+			if (dd->ops->vm_query(dd->vm, va, &addr))
+				sched_fail(
+				    SCHED_LAW,
+				    "law 3, nothing after invalidate: gpu%u still has page "
+				    "%llu in its page table",
+				    i,
+				    (unsigned long long)((va - SIM_BASE) >> HOST_PAGE_SHIFT) -
+					s->watched);
+	}
+	sched_quiet(-1);
+}
+
+void sim_check(void *arg)
+{
+	const char *wrong = NULL;
+
+	(void)arg;
+	if (!world || world->over || model_is_locked(world->mm))
+		return;
+	wrong = model_check_frozen(world->mm, false);
+	if (wrong)
+		sched_fail(SCHED_LAW, "law 2, one home: %s", wrong);
+}
+
+void sim_check_begin(void)
+{
+	world = NULL;
+}
+
+/* ---- Adversaries -------------------------------------------------------------------- */
+
+static void arm_device(struct sim *s, enum gpusvm_soft_misbehaviour which, u32 n)
+{
+	for (u32 i = 0; i < s->n_devices; i++)
+		gpusvm_soft_misbehave(s->devices[i].device, which, n);
+}
+
+static void arm(struct sim *s, const struct sim_adversary *adversary)
+{
+	static const enum model_site sites[ADVERSARIES] = {
+	    [ADVERSARY_BEGIN] = MODEL_FAIL_BEGIN,
+	    [ADVERSARY_ISOLATE] = MODEL_FAIL_ISOLATE,
+	    [ADVERSARY_SYSTEM_PAGE] = MODEL_FAIL_SYSTEM_PAGE,
+	    [ADVERSARY_HUGE_PAGE] = MODEL_FAIL_HUGE_PAGE,
+	    [ADVERSARY_COMMIT] = MODEL_FAIL_COMMIT,
+	    [ADVERSARY_DMA_MAP] = MODEL_FAIL_DMA_MAP,
+	    [ADVERSARY_NOTIFIER] = MODEL_FAIL_NOTIFIER,
+	    [ADVERSARY_RANGE_FAULT] = MODEL_FAIL_RANGE_FAULT,
+	    [ADVERSARY_RANGE_BUSY] = MODEL_FAIL_RANGE_BUSY,
+	};
+	u32 n = adversary->n;
+
+	switch (adversary->kind) {
+	case ADVERSARY_NONE:
+		return;
+	case ADVERSARY_ALLOC:
+		host_posix_fail_alloc_at(n);
+		s->failures++;
+		return;
+	case ADVERSARY_FAIL_COPY:
+		arm_device(s, GPUSVM_SOFT_FAIL_COPY, n);
+		s->failures++;
+		return;
+	case ADVERSARY_DROP_FAULT:
+		arm_device(s, GPUSVM_SOFT_DROP_FAULT, n);
+		return;
+	case ADVERSARY_DUPLICATE_FAULT:
+		arm_device(s, GPUSVM_SOFT_DUPLICATE_FAULT, n);
+		return;
+	case ADVERSARY_DELAY_FAULT:
+		arm_device(s, GPUSVM_SOFT_DELAY_FAULT, n);
+		return;
+	case ADVERSARY_DELAY_FLUSH:
+		arm_device(s, GPUSVM_SOFT_DELAY_FLUSH, n * 1000);
+		return;
+	case ADVERSARY_ISOLATE:
+	case ADVERSARY_HUGE_PAGE:
+	case ADVERSARY_COMMIT:
+	case ADVERSARY_RANGE_BUSY:
+		break; /* no call may fail because of these */
+	default:
+		s->failures++;
+	}
+	model_fail(s->mm, sites[adversary->kind], n, 1 + n % 3);
+}
+
+/* ---- Beginning ------------------------------------------------------------------------- */
+
+/* Leaves so many frames: what is taken here stays so until the device's end. */
+static void take_frames(struct gpusvm_device *device, u32 leave)
+{
+	u32 frames = HOST_HUGE_PAGES - leave;
+	u64 frame;
+
+	for (unsigned order = HOST_HUGE_ORDER; frames; order--)
+		if (frames >> order & 1) {
+			HOST_CHECK(device->ops->memory_alloc(device, order, &frame) == 0);
+			frames &= ~(1u << order);
+		}
+}
+
+static void add_device(struct sim *s)
+{
+	const struct sim_scenario *sc = s->scenario;
+	struct sim_device *d = &s->devices[s->n_devices];
+	struct gpusvm_soft_options options = {
+	    .vram_bytes = HOST_HUGE_SIZE,
+	    .lanes = 1,
+	    .copy_engines = 1,
+	    .fault_entries = 4,
+	    .flags = sc->device_flags,
+	};
+	int index;
+
+	HOST_CHECK(gpusvm_soft_create(&options, &d->device) == 0);
+	if (sc->frames)
+		take_frames(d->device, sc->frames);
+	index = gpusvm_driver_device_add(s->driver, d->device);
+	HOST_CHECK(index == (int)s->n_devices);
+	HOST_CHECK(gpusvm_driver_queue_create(s->driver, index, &d->queue) == 0);
+	d->vram = gpusvm_soft_memory(d->device, 0);
+	d->vram_bytes = d->device->caps.vram_bytes;
+	d->region = s->driver->devices[index]->pagemap.region;
+	s->n_devices++;
+}
+
+static void begin(struct sim *s, const struct sim_case *c)
+{
+	const struct sim_scenario *sc = &sim_scenario_table[c->scenario];
+	struct gpusvm_driver_options options = {.timeslice = sc->timeslice, .workers = 1};
+	u64 start = SIM_BASE + sc->first * HOST_PAGE_SIZE;
+
+	s->c = c;
+	s->scenario = sc;
+	s->watched = sc->first;
+	oracle_init(&s->oracle);
+	for (u32 page = 0; page < SIM_WATCHED; page++) {
+		for (u32 k = 0; k < SIM_WORDS; k++)
+			oracle_word_init(&s->words[page][k], 0);
+		oracle_word_init(&s->mapping[page], page < sc->pages ? MODEL_RW : 0);
+	}
+	s->mm = model_mm_create();
+	HOST_CHECK(s->mm);
+	HOST_CHECK(gpusvm_driver_create(s->mm, &options, &s->driver) == 0);
+	HOST_CHECK(model_mmap(s->mm, start, start + sc->pages * HOST_PAGE_SIZE, sc->flags) == 0);
+	while (s->n_devices < c->devices)
+		add_device(s);
+	world = s;
+	sched_touch = on_touch;
+	model_told = on_told;
+	if (sc->prepare)
+		sc->prepare(s);
+	for (u32 i = 0; i < SIM_ADVERSARIES; i++)
+		arm(s, &c->adversaries[i]);
+}
+
+/* ---- Actors ------------------------------------------------------------------------------- */
+
+static void actor_main(void *arg)
+{
+	struct sim_actor *a = arg;
+	const struct sim_case *c = a->sim->c;
+
+	for (a->round = 0; a->round < a->role->rounds; a->round++) {
+		if (!(c->keep[a->index] >> a->round & 1))
+			continue;
+		/* By seed, actor and round alone. */
+		a->random = c->seed * 0x9e3779b97f4a7c15ull + a->index * 0x632be59bd9b4e019ull +
+			    a->round * 0xd1342543de82ef95ull;
+		a->role->step(a->sim, a);
+	}
+}
+
+static void act(struct sim *s)
+{
+	u32 i, started = 0;
+	int err;
+
+	for (i = 0; i < SIM_ACTORS && s->scenario->roles[i].step; i++) {
+		struct sim_actor *a = &s->actors[i];
+
+		a->sim = s;
+		a->role = &s->scenario->roles[i];
+		a->index = i;
+		if (!s->c->keep[i])
+			continue;
+		err = host_thread_start(&a->thread, a->role->name, actor_main, a);
+		if (!err)
+			started++;
+		else if (!s->failures)
+			sched_fail(SCHED_PANIC, "an actor cannot be started: %d", err);
+	}
+	for (i = 0; i < SIM_ACTORS; i++)
+		host_thread_join(&s->actors[i].thread);
+	(void)started;
+}
+
+/* ---- End --------------------------------------------------------------------------------------
+ */
+
+static void check_end(struct sim *s)
+{
+	const char *wrong = model_check(s->mm, true);
+	struct model_counters counters;
+
+	if (wrong)
+		sched_fail(SCHED_LAW, "law 2, one home: %s", wrong);
+	model_counters(s->mm, &counters);
+	if (counters.violations)
+		sched_fail(SCHED_LAW, "%llu violations", (unsigned long long)counters.violations);
+}
+
+static void end(struct sim *s)
+{
+	if (!s->exited)
+		op_load_all(s);
+	for (u32 i = 0; i < s->n_devices; i++)
+		gpusvm_driver_queue_destroy(s->devices[i].queue);
+	gpusvm_mirror_verify(&s->driver->mirror);
+	for (u32 i = 0; i < s->n_devices; i++)
+		s->devices[i].removed = true; /* its memory goes */
+	gpusvm_driver_destroy(s->driver);
+	s->n_devices = 0;
+	check_end(s);
+	if (!s->exited)
+		op_load_all(s);
+	s->over = true;
+	world = NULL;
+	model_mm_destroy(s->mm);
+	if (model_frames_live())
+		sched_fail(SCHED_LEAK, "law 8, nothing left: %llu pages of system memory are",
+			   (unsigned long long)model_frames_live());
+}
+
+void sim_world(void *arg)
+{
+	static struct sim s;
+
+	memset(&s, 0, sizeof(s));
+	begin(&s, arg);
+	act(&s);
+	end(&s);
+}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+"""'gpusvm sim': its arguments, what it prints, and that a seed is a run. What it
+finds is in tests/sim."""
+
+import json
+import re
+
+import pytest
+
+OPTIONS = ["--scenario", "--seed", "--runs", "--devices", "--scheduler", "--replay", "--output",
+           "--json", "--help"]
+
+
+def scenarios(gpusvm):
+    text = gpusvm("sim", "--help").stdout
+    return re.findall(r"^  ([\w-]+) +\S", text[text.index("Scenarios:"):], re.M)
+
+
+def test_help(gpusvm):
+    done = gpusvm("sim", "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert re.findall(r"^  (--\w+)", done.stdout, re.M) == OPTIONS
+    assert len(scenarios(gpusvm)) >= 14
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--scenario", "nothing"], ["--seed", "x"], ["--runs", "0"], ["--devices", "9"],
+    ["--scheduler", "fair"], ["--replay", "/nowhere"], ["--what"], ["more"]])
+def test_unusable_arguments(gpusvm, arguments):
+    done = gpusvm("sim", *arguments)
+    assert done.returncode == 2
+    assert done.stderr and not done.stdout
+
+
+def test_json(gpusvm):
+    done = gpusvm("sim", "--runs", 3, "--json")
+    assert done.returncode == 0, done.stdout
+    figures = json.loads(done.stdout)
+    names = scenarios(gpusvm)
+    assert figures["runs"] == 3 * len(names)
+    assert [s["name"] for s in figures["scenarios"]] == names
+    assert figures["failures"] == 0 and figures["failure"] is None
+    assert figures["points"] == sum(s["points"] for s in figures["scenarios"])
+
+
+def test_a_seed_is_a_run(gpusvm):
+    def points(seed):
+        done = gpusvm("sim", "--scenario", "mixed", "--seed", seed, "--runs", 5, "--json")
+        return json.loads(done.stdout)["points"]
+    assert points(7) == points(7)
+    assert points(7) != points(8)
+
+
+def test_a_file_that_is_no_run(gpusvm, tmp_path):
+    bad = tmp_path / "bad.sim"
+    bad.write_text("gpusvm-sim 1\nscenario mixed\nnonsense\n")
+    done = gpusvm("sim", "--replay", bad)
+    assert done.returncode == 2 and "line 3" in done.stderr
+
+
+def test_a_run_from_a_file(gpusvm, tmp_path):
+    run = tmp_path / "run.sim"
+    run.write_text("gpusvm-sim 1\nscenario one-page\nseed 3\ndevices 1\natomics 1\n"
+                   "adversary alloc 20\nkeep 0 1f\nkeep 1 1f\nkeep 2 f\nchoice 0 90 3\nend\n")
+    done = gpusvm("sim", "--replay", run)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^1 runs, \d+ points, .*: all are right$", done.stdout, re.M)

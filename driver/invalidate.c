@@ -64,6 +64,9 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 {
 	struct driver_pages *dp;
 
+	/* The range itself first: a pages object may join the list meanwhile. */
+	if (mm_event_unmaps(inv->event))
+		gpusvm_range_set_unmapped(&range->base, NULL, 0, inv);
 	driver_for_each_pages(dp, range) {
 		/* Pages leave the device: policy wants to know when. */
 		if (inv->event == MM_EVENT_MIGRATE && host_read_once(&dp->mapped) &&
@@ -80,8 +83,6 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 			gpusvm_range_set_unmapped(&range->base, &pages, 1, inv);
 		}
 	}
-	if (mm_event_unmaps(inv->event) && !range->pages)
-		gpusvm_range_set_unmapped(&range->base, NULL, 0, inv);
 }
 
 void driver_invalidate_start(struct gpusvm_mirror *mirror, struct gpusvm_notifier *notifier,

@@ -109,7 +109,7 @@ static void parse_maps_line(const char *line, struct userfault_vma *ret)
  * mapping wanted is the first that ends behind address. */
 static int vma_from_maps(u64 address, struct userfault_vma *ret)
 {
-	static __thread char buffer[4096 + 1];
+	char buffer[4096 + 1];
 	size_t have = 0;
 	off_t at = 0;
 

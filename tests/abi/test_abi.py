@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0-only
 """The library as others meet it: what it exports, and how it installs."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -49,6 +50,14 @@ def test_exports_are_what_the_header_declares(build, declared):
 def test_map_is_what_the_header_declares(root, declared):
     text = re.sub(r"/\*.*?\*/|#[^\n]*", "", (root / "runtime/gpusvm.map").read_text(), flags=re.S)
     assert set(re.findall(r"\b(gpusvm_\w+);", text)) == declared
+
+
+def test_can_be_loaded_late(build):
+    """By dlopen: what libc keeps for thread-local storage of such libraries is little."""
+    text = run("readelf", "-lW", build / "libgpusvm.so")
+    size = re.search(r"^\s*TLS\s+(?:\S+\s+){4}(\S+)", text, re.M)
+    assert int(size[1], 16) <= 256
+    ctypes.CDLL(str(build / "libgpusvm.so"))
 
 
 def test_needs_only_libc(build):

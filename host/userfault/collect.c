@@ -104,6 +104,7 @@ static void find_eligible(struct mm *mm, struct mm_migrate *m, struct transactio
 			m->stayed_reason |= MM_STAYED_HOLE;
 		at = host_max(at, v.start);
 		end = host_min(v.end, m->end);
+		bit_set(t->begins, page_in_block(at) - t->first);
 		if (!vma_migratable(mm, &v) || vma_watch(mm, t->block, &v, at, end))
 			m->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
 		else
@@ -250,6 +251,7 @@ static void look_and_take(struct mm *mm, struct mm_migrate *m, struct transactio
 
 		if (m->flags & MM_MIGRATE_SYSTEM) {
 			host_memset(t->eligible, 0, sizeof(t->eligible));
+			host_memset(t->begins, 0, sizeof(t->begins));
 			if (t->slot)
 				find_eligible(mm, m, t);
 		}
@@ -283,12 +285,14 @@ static bool in_place(const struct transaction *t, unsigned i)
 	return t->slot->rmaps[t->at + i] == rmap(t->block, t->first + i);
 }
 
-/* The pages from i on that are to be moved in one call. */
+/* The pages from i on that are to be moved in one call: of one mapping, or the kernel
+ * moves none of them. */
 static unsigned run_length(const struct transaction *t, unsigned i)
 {
 	unsigned n = 0;
 
-	while (i + n < t->npages && bit(t->taken, i + n) && in_place(t, i + n))
+	while (i + n < t->npages && bit(t->taken, i + n) && in_place(t, i + n) &&
+	       !(n && bit(t->begins, i + n)))
 		n++;
 	return n;
 }
@@ -331,6 +335,9 @@ static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct tr
 	}
 	r = uffd_move(mm, slot_address(mm, t->slot) + (u64)slot_at * HOST_PAGE_SIZE,
 		      entry_address(t, i), (u64)n * HOST_PAGE_SIZE, &done);
+	if (r == -EINVAL && n > 1) /* the mapping was split since it was looked at */
+		r = uffd_move(mm, slot_address(mm, t->slot) + (u64)slot_at * HOST_PAGE_SIZE,
+			      entry_address(t, i), HOST_PAGE_SIZE, &done);
 	*moved = (unsigned)(done >> HOST_PAGE_SHIFT);
 	if (*moved == HOST_HUGE_PAGES)
 		host_memset(t->slot->present, 0xff, sizeof(t->slot->present));

@@ -368,6 +368,9 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 	}
 	/* One section's copy is 64K at most. Read-only memory takes copies only. */
 	*r = uffd_copy(mm, to, from, (u64)host_min(n, COPY_MAX) * HOST_PAGE_SIZE, &done);
+	/* Nothing is done where another mapping begins before the end. */
+	if (*r == -ENOENT && !done && n > 1)
+		*r = uffd_copy(mm, to, from, HOST_PAGE_SIZE, &done);
 	return (unsigned)(done >> HOST_PAGE_SHIFT);
 }
 

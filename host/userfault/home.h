@@ -414,6 +414,7 @@ struct transaction {
 	u32 *frames; /* id + 1 of collected device frames, 0: none */
 	u32 few_frames[SMALL_WINDOW];
 	u64 eligible[HOST_HUGE_PAGES / 64]; /* by i: may leave system memory */
+	u64 begins[HOST_HUGE_PAGES / 64];   /* by i: a mapping does, when last seen */
 	u64 taken[HOST_HUGE_PAGES / 64];    /* by i: state OUT, ours */
 	u64 zero[HOST_HUGE_PAGES / 64];	    /* by i: never populated */
 };

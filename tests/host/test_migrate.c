@@ -171,6 +171,37 @@ static void test_select(void **state)
 	expect(0, 16, 1);
 }
 
+/* Mappings side by side that are not one: moved there, from elsewhere. */
+static void test_over_mappings(void **state)
+{
+	const unsigned n[] = {8, 100};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		u64 word;
+
+		map(0, 2 * n[i] + 1, HOME_RW);
+		fill(0, 2 * n[i] + 1, 1);
+		map(1000, n[i], HOME_RW);
+		for (u64 k = 0; k < n[i]; k++)
+			assert_int_equal(
+			    home_store(mm, at(1000 + k) + (n[i] + k) * 8, &(u64){k}, 8), 0);
+		assert_int_equal(home_mremap(mm, at(1000), at(1000 + n[i]), at(n[i]), false), 0);
+		sync_all();
+		assert_int_equal(move_out(0, 0, 2 * n[i] + 1, 0), 2 * n[i] + 1);
+		assert_int_equal(move_home(0, 2 * n[i] + 1, 0), 2 * n[i] + 1);
+		wait_frames(0, 0);
+		assert_int_equal(move_out(0, 0, 2 * n[i] + 1, 0), 2 * n[i] + 1);
+		expect(0, n[i], 1);
+		expect(2 * n[i], 1, 1);
+		for (u64 k = 0; k < n[i]; k++) {
+			assert_int_equal(home_load(mm, at(n[i] + k) + (n[i] + k) * 8, &word, 8), 0);
+			assert_int_equal(word, k);
+		}
+		unmap(0, 2 * n[i] + 1);
+	}
+}
+
 /* ---- Ends that are none --------------------------------------------------------- */
 
 static void test_no_commit(void **state)
@@ -418,6 +449,7 @@ const struct CMUnitTest migrate_tests[] = {
     host_test(test_file_stays),
     host_test(test_nothing_there),
     host_test(test_select),
+    host_test(test_over_mappings),
     host_test(test_no_commit),
     host_test(test_no_commit_compound),
     host_test(test_no_commit_of_frames),

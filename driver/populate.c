@@ -147,6 +147,8 @@ static int populate_run(struct populate *p, u64 start, u64 end)
 	return 0;
 }
 
+#define FIXED_BATCH 64u /* pages looked at in one go that cannot move */
+
 /* May some of this piece be on a device? A guess that costs nothing, before a
  * look at each page. */
 static bool maybe_on_device(struct gpusvm_driver *driver, u64 start)
@@ -251,6 +253,26 @@ static int populate_mapping(struct populate *p, u64 start, u64 end)
 	return err;
 }
 
+/* A part of one mapping whose pages cannot move now: what was moved while they could,
+ * e.g. before it was made read-only, is here already. */
+static void count_fixed(struct populate *p, u64 start, u64 end)
+{
+	struct mm_page *pages[FIXED_BATCH];
+	u64 stop, stayed = 0;
+
+	for (; start < end; start = stop) {
+		u64 here;
+
+		stop = host_min(end, start + FIXED_BATCH * HOST_PAGE_SIZE);
+		here = scan(p, start, stop, pages).here;
+		p->result->already += here;
+		stayed += driver_npages(start, stop) - here;
+	}
+	p->result->stayed += stayed;
+	if (stayed)
+		p->result->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
+}
+
 static int populate_interval(struct populate *p, u64 start, u64 end)
 {
 	struct gpusvm_migrate_result *result = p->result;
@@ -272,12 +294,10 @@ static int populate_interval(struct populate *p, u64 start, u64 end)
 			start = vma.start;
 		}
 		stop = host_min(end, vma.end);
-		if (vma.flags & MM_VMA_MIGRATABLE) {
+		if (vma.flags & MM_VMA_MIGRATABLE)
 			err = populate_mapping(p, start, stop);
-		} else {
-			result->stayed += driver_npages(start, stop);
-			result->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
-		}
+		else
+			count_fixed(p, start, stop);
 		start = stop;
 	}
 	return err;

@@ -698,6 +698,10 @@ static void test_prefetch_strict(void **state)
 			 -EBUSY);
 	assert_true(moved.moved == 511 && moved.stayed == 1);
 	model_set_busy(w.mm, BASE + 2 * MiB, BASE + 2 * MiB + 4096, false);
+	/* What has been made read-only since is where it was. */
+	assert_int_equal(model_mprotect(w.mm, BASE, BASE + MiB, MODEL_READ), 0);
+	assert_int_equal(gpusvm_driver_prefetch(d, BASE, BASE + 2 * MiB, 0, true, &moved), 0);
+	assert_int_equal(moved.already, 512);
 	assert_int_equal(gpusvm_driver_prefetch(d, BASE, BASE + 1, 0, true, &moved), -EINVAL);
 	assert_int_equal(gpusvm_driver_prefetch(d, BASE, BASE + 4096, 1, true, &moved), -EINVAL);
 	cpu_expect(&w, BASE, 8 * MiB, 1);

@@ -3,13 +3,23 @@
  * bound.c: what applications have bound to a device.
  *
  * For a device that faults, binding is mapping ahead. A device that cannot fault
- * reaches what is bound and nothing else: page table entries are clipped to it,
- * and what an invalidation took away is mapped again before the next work.
+ * reaches what is bound and nothing else: page table entries are clipped to it.
+ * When an invalidation comes, its work is preempted before entries go; a work item
+ * (or the next submission, whichever is first) maps all that is bound again, and
+ * resumes it. What is not there any more stays unmapped, and the access fails.
+ *
+ * Each preemption has a ticket. Who rebinds takes note of the last one, and then
+ * maps: whatever was cleared before is mapped again when it resumes up to there. A
+ * preemption that comes meanwhile has a later ticket, stays, and has the work item
+ * run again.
  *
  * Locking: driver->lock, over the tree of bound intervals and over all mapping
  * for a device that cannot fault, so that entries and tree agree.
  */
 #include "driver/private.h"
+
+#define REBIND_AGAIN HOST_MSEC	/* after one that did not map it all */
+#define REBIND_FAILURES 1000u	/* in a row; then work goes on, and fails (law 6) */
 
 /* ---- Page table entries ---------------------------------------------------- */
 
@@ -98,14 +108,13 @@ static int bound_cut(struct driver_device *dd, u64 start, u64 end, bool *any)
 	return err;
 }
 
-/* Maps all that is bound. Context: driver->lock. */
-static void rebind_locked(struct driver_device *dd)
+/* Maps all that is bound. 0: it is. -EAGAIN: some of it may be soon. -EFAULT: some is
+ * not there. Context: driver->lock. */
+static int map_bound(struct driver_device *dd)
 {
 	struct gpusvm_interval *iv;
-	int err;
+	int err, result = 0;
 
-	if (!host_xchg(&dd->rebind, 0))
-		return;
 	for (iv = gpusvm_interval_find(&dd->bound, 0, ~(u64)0); iv;
 	     iv = gpusvm_interval_next(&dd->bound, iv)) {
 		struct driver_want want = {
@@ -113,12 +122,34 @@ static void rebind_locked(struct driver_device *dd)
 			.cause = DRIVER_CAUSE_BIND,
 		};
 
-		/* What is not there any more stays unmapped: the device's access to
-		 * it fails. */
 		err = driver_map(dd, iv->start, iv->end, &want);
 		if (err == -EBUSY || err == -ENOMEM)
-			host_store_seq(&dd->rebind, 1);
+			result = -EAGAIN;
+		else if (err && !result)
+			result = -EFAULT;
 	}
+	return result;
+}
+
+static void rebind_locked(struct driver_device *dd)
+{
+	u64 ticket = host_load_acquire(&dd->preempt_ticket);
+	int err;
+
+	if (!host_xchg(&dd->rebind, 0))
+		return;
+	err = map_bound(dd);
+	if (err == -EAGAIN && ++dd->rebind_failures < REBIND_FAILURES) {
+		host_store_seq(&dd->rebind, 1);
+		host_work_queue_after(&dd->rebind_work, REBIND_AGAIN);
+		return;
+	}
+	dd->rebind_failures = 0;
+	/* Access to what is not there fails. It may be there for the next work. */
+	if (err)
+		host_store_seq(&dd->rebind, 1);
+	if (ticket)
+		dd->ops->vm_resume(dd->vm, ticket);
 }
 
 void driver_rebind(struct driver_device *dd)
@@ -128,6 +159,30 @@ void driver_rebind(struct driver_device *dd)
 	host_mutex_lock(&dd->driver->lock);
 	rebind_locked(dd);
 	host_mutex_unlock(&dd->driver->lock);
+}
+
+void driver_preempt(struct driver_device *dd)
+{
+	host_store_release(&dd->preempt_ticket, dd->ops->vm_preempt(dd->vm));
+}
+
+static void rebind_work(struct host_work *work)
+{
+	struct driver_device *dd = host_container_of(work, struct driver_device, rebind_work);
+
+	/* One that was removed has been stopped: nobody waits. */
+	if (!driver_removed(dd))
+		driver_rebind(dd);
+}
+
+void driver_rebind_init(struct driver_device *dd)
+{
+	host_work_init(&dd->rebind_work, rebind_work);
+}
+
+void driver_rebind_fini(struct driver_device *dd)
+{
+	host_work_cancel(&dd->rebind_work);
 }
 
 /* What is told without touching anything. */

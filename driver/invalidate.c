@@ -50,12 +50,16 @@ bool driver_pages_zap(struct driver_range *range, struct driver_pages *dp)
 	if (!host_read_once(&dp->mapped))
 		return false;
 	host_write_once(&dp->mapped, 0);
+	if (driver_no_fault(dd))
+		driver_preempt(dd);
 	dd->ops->vm_unmap(dd->vm, start, length);
 	dp->ticket = dd->ops->vm_flush_begin(dd->vm, start, length);
 	host_write_once(&dp->flushing, 1);
 	driver_count(&dd->stats.flushes, 1);
-	if (driver_no_fault(dd))
+	if (driver_no_fault(dd)) {
 		host_store_seq(&dd->rebind, 1);
+		host_work_queue(&dd->rebind_work);
+	}
 	return true;
 }
 

@@ -87,6 +87,10 @@ struct driver_device {
 	/* bound.c, under driver->lock */
 	struct gpusvm_interval_tree bound;
 	u32 rebind; /* atomic: something that is bound may not be mapped */
+	/* Of the last preemption; changed under the notifier lock held for writing. */
+	u64 preempt_ticket;
+	u32 rebind_failures; /* in a row; driver->lock */
+	struct host_work rebind_work;
 
 	struct driver_counters stats;
 };
@@ -310,8 +314,14 @@ void driver_remap_fini(struct gpusvm_driver *driver);
  * notifier lock for reading; the pages are valid. */
 void driver_bound_commit(struct driver_device *dd, struct driver_range *range,
 			 struct driver_pages *dp);
-/* Maps again what is bound to a device that cannot fault. */
+/* Maps again what is bound to a device that cannot fault, and resumes its work. */
 void driver_rebind(struct driver_device *dd);
+void driver_rebind_init(struct driver_device *dd);
+/* Its mappings are gone for good. May sleep. */
+void driver_rebind_fini(struct driver_device *dd);
+/* Entries of a device that cannot fault are about to be cleared: its work is preempted
+ * until they are back. Context: the notifier lock held for writing. */
+void driver_preempt(struct driver_device *dd);
 void driver_bound_free(struct driver_device *dd);
 
 /* ---- fault.c ---- */

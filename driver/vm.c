@@ -163,10 +163,12 @@ int gpusvm_driver_device_add(struct gpusvm_driver *driver, struct gpusvm_device 
 	host_ref_init(&dd->alive);
 	host_work_init(&dd->teardown, device_teardown);
 	gpusvm_interval_tree_init(&dd->bound);
+	driver_rebind_init(dd);
 	device->listener.fault = driver_fault;
 	device->listener.driver = dd;
 
-	if (dd->ops->version != GPUSVM_DEVICE_VERSION)
+	if (dd->ops->version != GPUSVM_DEVICE_VERSION ||
+	    (driver_no_fault(dd) && (!dd->ops->vm_preempt || !dd->ops->vm_resume)))
 		err = -EINVAL;
 	else
 		err = dd->ops->vm_create(device, dd, &dd->vm);
@@ -201,6 +203,7 @@ static int device_close(struct driver_device *dd, enum gpusvm_driver_cause cause
 	 * lock before anything is mapped. */
 	driver_device_drop(dd, 0, DRIVER_WINDOW_END);
 	driver_bound_free(dd);
+	driver_rebind_fini(dd);
 
 	driver_event(dd->driver, DRIVER_EVENT_UNBIND, cause, dd->index, err, started, 0, 0,
 		     dd->index, DRIVER_SYSTEM);

@@ -230,6 +230,8 @@ static const struct gpusvm_device_ops soft_ops = {
     .vm_flush_begin = soft_vm_flush_begin,
     .vm_flush_wait = soft_vm_flush_wait,
     .vm_query = soft_vm_query,
+    .vm_preempt = soft_vm_preempt,
+    .vm_resume = soft_vm_resume,
     .fault_pop = soft_fault_pop,
     .fault_done = soft_fault_done,
     .queue_create = soft_queue_create,
@@ -338,6 +340,7 @@ int gpusvm_soft_create(const struct gpusvm_soft_options *options, struct gpusvm_
 	if (!dev)
 		return -ENOMEM;
 	dev->base.ops = &soft_ops;
+	dev->flush_latency = options->flush_latency;
 	fill_caps(&dev->base.caps, options);
 	init_parts(dev);
 	err = create_memory(dev);

@@ -52,6 +52,8 @@ struct gpusvm_device_vm {
 	struct host_mutex prepare_lock;
 	struct host_mutex lock;
 	u32 queues; /* atomic */
+	/* Preemptions, and the last one that was resumed; atomics. See lane.c. */
+	u64 preempted, resumed;
 	struct soft_pt pt;
 };
 
@@ -92,6 +94,7 @@ enum {
 	SOFT_ATTEND_PAUSE = 2,	/* no access until resume */
 	SOFT_ATTEND_STOP = 4,	/* no access any more */
 	SOFT_ATTEND_CANCEL = 8, /* the run failed elsewhere: see run->failed */
+	SOFT_ATTEND_PREEMPT = 16, /* of a VM; it may not be this lane's */
 };
 
 /* An access that is open: the extent of a leaf. */
@@ -117,6 +120,7 @@ struct gpusvm_lane {
 	u64 position;			     /* how far a command is, in bytes */
 	int result;			     /* of a command */
 	bool abandoned;			     /* by the lane itself: not because memory vanished */
+	u64 preempted, resumed;		     /* of the vm, before the access was looked up */
 	u64 walks;			     /* counters; read by others */
 	u8 *bounce;
 	struct soft_tlb tlb;
@@ -194,6 +198,7 @@ struct soft_device {
 
 	u32 vm_ids, n_vms, n_queues;
 	u64 flushes, flush_waits;
+	u64 flush_latency; /* ns */
 	u64 misbehave[GPUSVM_SOFT_MISBEHAVIOURS];
 	u64 misbehaved[GPUSVM_SOFT_MISBEHAVIOURS];
 };
@@ -217,6 +222,15 @@ int soft_vm_prepare(struct gpusvm_device_vm *vm, u64 va, u64 length, bool small)
 void soft_vm_map(struct gpusvm_device_vm *vm, u64 va, const struct gpusvm_addr *runs, unsigned n);
 bool soft_vm_unmap(struct gpusvm_device_vm *vm, u64 va, u64 length);
 bool soft_vm_query(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret);
+u64 soft_vm_preempt(struct gpusvm_device_vm *vm);
+void soft_vm_resume(struct gpusvm_device_vm *vm, u64 ticket);
+static inline bool soft_vm_preempted(const struct gpusvm_device_vm *vm)
+{
+	/* resumed first: it never passes preempted. */
+	u64 resumed = host_load_seq(&vm->resumed);
+
+	return host_load_seq(&vm->preempted) != resumed;
+}
 
 /* tlb.c. Asks lanes to look up (any SOFT_ATTEND_*). */
 void soft_lane_attract(struct gpusvm_lane *lane, u32 attend);

@@ -7,6 +7,12 @@
  * costs a few compares each. Who wants it ended sets a bit in attention, which
  * every access looks at first.
  *
+ * A device that cannot fault is preempted instead, before entries go that its work
+ * may need. A lane notes the VM's two counts before it looks an access up. If it then
+ * misses, while preempted or with another count: the entry may have gone for a while,
+ * and it looks again once resumed. Else nobody has taken an entry away between the
+ * notes and the look that is not back, and the miss is fatal.
+ *
  * A lane that waits (for a fault, for resume) has nothing open and holds no lock.
  * All of lane->open and the TLB belong to the lane's thread; marker and attention
  * are atomics, see tlb.h and tlb.c.
@@ -56,13 +62,23 @@ void soft_lane_close(struct gpusvm_lane *lane)
 	wake_waiters(lane);
 }
 
+/* Until nothing keeps the lane from beginning an access. */
+static bool may_begin(struct gpusvm_lane *lane)
+{
+	return (!(host_load_seq(&lane->attention) & SOFT_ATTEND_PAUSE) &&
+		!soft_vm_preempted(lane->vm)) ||
+	       soft_stopped(lane->dev);
+}
+
 int soft_lane_attend(struct gpusvm_lane *lane)
 {
 	struct soft_device *dev = lane->dev;
 
 	soft_lane_close(lane);
-	host_wait(&dev->pause_wq,
-		  !(host_load_seq(&lane->attention) & SOFT_ATTEND_PAUSE) || soft_stopped(dev));
+	/* The bit first, then the counts: who preempts counts first, then sets the bit. */
+	if (host_load_seq(&lane->attention) & SOFT_ATTEND_PREEMPT)
+		host_fetch_and(&lane->attention, ~(u32)SOFT_ATTEND_PREEMPT);
+	host_wait(&dev->pause_wq, may_begin(lane));
 	if (soft_stopped(dev))
 		return -ENODEV;
 	if (host_load_seq(&lane->attention) & SOFT_ATTEND_CANCEL) {
@@ -168,12 +184,31 @@ static int fatal(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access, in
 	return error;
 }
 
+/* Before an access is looked up, by a device that cannot fault. */
+static void note_preemptions(struct gpusvm_lane *lane)
+{
+	if (!(lane->dev->base.caps.flags & GPUSVM_DEVICE_NO_FAULT))
+		return;
+	lane->resumed = host_load_seq(&lane->vm->resumed);
+	lane->preempted = host_load_seq(&lane->vm->preempted);
+}
+
+/* After a miss: may it be there when we look again? */
+static bool was_preempted(const struct gpusvm_lane *lane)
+{
+	return lane->preempted != lane->resumed ||
+	       host_load_seq(&lane->vm->preempted) != lane->preempted ||
+	       host_load_seq(&lane->vm->resumed) != lane->resumed;
+}
+
 /* The driver's answer to a miss, or the device's own. Nothing is open. */
 static int miss(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access, int kind,
 		u32 *vanished)
 {
 	int err;
 
+	if (lane->dev->base.caps.flags & GPUSVM_DEVICE_NO_FAULT && was_preempted(lane))
+		return soft_lane_attend(lane);
 	if (lane->dev->base.caps.flags & GPUSVM_DEVICE_NO_FAULT)
 		return fatal(lane, va, access,
 			     kind == TRY_MISS && soft_pt_walk(&lane->vm->pt, va) ? -EPERM
@@ -206,6 +241,7 @@ int soft_lane_open(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access)
 	do {
 		forget_open(lane);
 		clear_marker(lane, 1);
+		note_preemptions(lane);
 		err = try_open(lane, 0, va, access);
 		if (!err)
 			return 0;
@@ -221,6 +257,7 @@ int soft_lane_open2(struct gpusvm_lane *lane, u64 dst, u64 src)
 
 	do {
 		forget_open(lane);
+		note_preemptions(lane);
 		err = try_open(lane, 0, dst, GPUSVM_ACCESS_WRITE);
 		if (err) {
 			err = settle(lane, err, dst, GPUSVM_ACCESS_WRITE, &vanished);
@@ -240,9 +277,11 @@ int soft_lane_touch(struct gpusvm_lane *lane, u64 va, enum gpusvm_access access,
 	int err = 0;
 
 	do {
-		u64 leaf = walk(lane, va);
-		u64 size = HOST_PAGE_SIZE << soft_leaf_order(leaf);
+		u64 leaf, size;
 
+		note_preemptions(lane);
+		leaf = walk(lane, va);
+		size = HOST_PAGE_SIZE << soft_leaf_order(leaf);
 		if (soft_lane_attracted(lane)) {
 			err = soft_lane_attend(lane);
 		} else if (leaf_allows(leaf, access)) {

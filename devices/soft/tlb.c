@@ -37,7 +37,9 @@ u64 soft_vm_flush_begin(struct gpusvm_device_vm *vm, u64 va, u64 length)
 		    soft_marker_overlaps(host_load_seq(&lane->marker[1]), vm->id, va, end))
 			soft_lane_attract(lane, SOFT_ATTEND_FLUSH);
 	}
-	return ticket;
+	/* With a latency the ticket is when it is over. It runs from here on, so that
+	 * flushes of several devices that were begun together are over together. */
+	return dev->flush_latency ? host_now() + dev->flush_latency : ticket;
 }
 
 /* Is the access over that had this marker? */
@@ -70,7 +72,7 @@ void soft_vm_flush_wait(struct gpusvm_device_vm *vm, u64 va, u64 length, u64 tic
 	u64 end = interval_end(va, length);
 	u32 i, slot;
 
-	(void)ticket; /* the markers say it all */
+	/* Without a latency the markers say it all. */
 	for (i = 0; i < dev->base.caps.lanes; i++) {
 		struct gpusvm_lane *lane = &dev->lanes[i];
 
@@ -80,6 +82,12 @@ void soft_vm_flush_wait(struct gpusvm_device_vm *vm, u64 va, u64 length, u64 tic
 			if (soft_marker_overlaps(marker, vm->id, va, end))
 				wait_for_access(dev, lane, slot, marker);
 		}
+	}
+	if (host_unlikely(dev->flush_latency)) {
+		u64 now = host_now();
+
+		if (now < ticket)
+			host_sleep(ticket - now);
 	}
 	if (host_unlikely(delay)) {
 		host_add_relaxed(&dev->misbehaved[GPUSVM_SOFT_DELAY_FLUSH], 1);

@@ -96,6 +96,26 @@ bool soft_vm_unmap(struct gpusvm_device_vm *vm, u64 va, u64 length)
 	return any;
 }
 
+u64 soft_vm_preempt(struct gpusvm_device_vm *vm)
+{
+	struct soft_device *dev = vm->dev;
+	u64 ticket = host_add_return(&vm->preempted, 1);
+	u32 i;
+
+	for (i = 0; i < dev->base.caps.lanes; i++)
+		soft_lane_attract(&dev->lanes[i], SOFT_ATTEND_PREEMPT);
+	return ticket;
+}
+
+void soft_vm_resume(struct gpusvm_device_vm *vm, u64 ticket)
+{
+	u64 old = host_load_seq(&vm->resumed);
+
+	while (old < ticket && !host_cas(&vm->resumed, &old, ticket))
+		;
+	host_wake_all(&vm->dev->pause_wq);
+}
+
 bool soft_vm_query(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret)
 {
 	u64 leaf = soft_pt_walk(&vm->pt, va);

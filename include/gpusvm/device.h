@@ -190,6 +190,15 @@ struct gpusvm_device_ops {
 	 * are over too. begin does not sleep; wait may. */
 	u64 (*vm_flush_begin)(struct gpusvm_device_vm *vm, u64 va, u64 length);
 	void (*vm_flush_wait)(struct gpusvm_device_vm *vm, u64 va, u64 length, u64 ticket);
+	/* Only for devices that cannot fault (GPUSVM_DEVICE_NO_FAULT). Preempts the work
+	 * of the vm: no lane of it begins an access that is not mapped, or any other, and
+	 * none fails for want of a mapping, until it is resumed; what is open is a flush's to
+	 * wait for. Called before entries are cleared that work may need. Gives a
+	 * ticket; resume undoes this and all earlier preemptions, but none that came
+	 * after; entries that shall be found were written before. Neither sleeps.
+	 * Context: as vm_unmap. */
+	u64 (*vm_preempt)(struct gpusvm_device_vm *vm);
+	void (*vm_resume)(struct gpusvm_device_vm *vm, u64 ticket);
 	/* Is [va, va + one page) mapped, and how? For faults, tests and residency. */
 	bool (*vm_query)(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret);
 

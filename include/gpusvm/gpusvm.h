@@ -510,8 +510,8 @@ GPUSVM_API int gpusvm_write(struct gpusvm_queue *queue, void *p, const void *buf
  * Makes [p, p + len), rounded outward to pages, reachable by the queue's
  * device without faults, in order with the queue's work. A device that cannot
  * fault has it until unbind: after anything that changes the mapping it is
- * bound anew before the queue's next work. Waits. A failure leaves the queue
- * usable.
+ * bound anew before the queue's next work; work that runs then is preempted, and goes
+ * on when it is bound again. Waits. A failure leaves the queue usable.
  *   -EFAULT  a hole, or not readable
  *   -EPERM   not writable, and flags has no GPUSVM_READ_ONLY
  * CUDA: cudaHostRegister. Linux: userptr, DRM_XE_VM_BIND_OP_MAP_USERPTR.

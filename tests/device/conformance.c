@@ -847,6 +847,65 @@ static int case_no_fault(struct world *w)
 	return PASSED;
 }
 
+/* While preempted nothing fails for want of a mapping; a later preemption is not undone
+ * with an earlier one. */
+static int case_preempt(struct world *w)
+{
+	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_SET, VA, 4 * 4096);
+	u64 first, second;
+
+	if (!(w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT))
+		SKIP(w, "the device faults");
+	CHECK(w->ops->vm_preempt && w->ops->vm_resume);
+	w->small = true;
+	CHECK(map_window(w, true) == 0);
+	first = w->ops->vm_preempt(w->vm);
+	w->ops->vm_unmap(w->vm, VA + 4096, 4096);
+	w->ops->vm_flush_wait(w->vm, VA + 4096, 4096,
+			      w->ops->vm_flush_begin(w->vm, VA + 4096, 4096));
+	job->command.byte = 0x77;
+	w->ops->queue_submit(w->queue, job);
+	CHECK(gpusvm_fence_wait(job->done, host_now() + 20 * HOST_MSEC, NULL) == -ETIME);
+	second = w->ops->vm_preempt(w->vm);
+	w->ops->vm_resume(w->vm, first);
+	CHECK(gpusvm_fence_wait(job->done, host_now() + 20 * HOST_MSEC, NULL) == -ETIME);
+	map_system(w, 4096, 0, true);
+	w->ops->vm_resume(w->vm, second);
+	CHECK(job_wait(job) == 0);
+	CHECK(all_are(w->memory, 0x77, 4 * 4096));
+	/* One that is resumed without it fails; so does one that nobody preempts. */
+	second = w->ops->vm_preempt(w->vm);
+	w->ops->vm_unmap(w->vm, VA, 4096);
+	w->ops->vm_flush_wait(w->vm, VA, 4096, w->ops->vm_flush_begin(w->vm, VA, 4096));
+	w->ops->vm_resume(w->vm, second);
+	CHECK(do_touch(w, VA, 1, GPUSVM_ACCESS_READ) == -EFAULT);
+	job_free(job);
+	return PASSED;
+}
+
+/* What may be written may not be the place of an atomic, where it is said. */
+static int case_no_atomics(struct world *w)
+{
+	struct gpusvm_addr run = gpusvm_addr_encode(w->target->dma(w->memory), GPUSVM_PROTO_SYSTEM,
+						    HOST_HUGE_ORDER, true);
+	struct gpusvm_addr got;
+
+	CHECK(w->ops->vm_prepare(w->vm, VA, WINDOW, true) == 0);
+	run = gpusvm_addr_set_atomics(run, false);
+	w->ops->vm_map(w->vm, VA, &run, 1);
+	CHECK(w->ops->vm_query(w->vm, VA + 4096, &got) && gpusvm_addr_write(got) &&
+	      !gpusvm_addr_atomics(got));
+	CHECK(do_touch(w, VA, 8, GPUSVM_ACCESS_WRITE) == 0);
+	if (w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT) {
+		CHECK(do_touch(w, VA, 8, GPUSVM_ACCESS_ATOMIC) == -EPERM);
+		return PASSED;
+	}
+	CHECK(w->faults == 0);
+	CHECK(do_touch(w, VA, 8, GPUSVM_ACCESS_ATOMIC) == 0); /* the handler allows it */
+	CHECK(w->faults == 1 && w->last_access == GPUSVM_ACCESS_ATOMIC);
+	return PASSED;
+}
+
 /* ---- Running them
  * ------------------------------------------------------------------------------------ */
 
@@ -875,6 +934,8 @@ static const struct {
     {"stop", case_stop},
     {"stop_in_fault", case_stop_in_fault},
     {"no_fault", case_no_fault},
+    {"preempt", case_preempt},
+    {"no_atomics", case_no_atomics},
 };
 
 static int run_case(const struct conformance_target *target, int (*run)(struct world *),

@@ -29,6 +29,10 @@ enum {
 	GPUSVM_ATOMIC_CPU,	 /* the CPU's only: -EPERM on a device */
 };
 
+/* What a link from one device to another is good for. */
+#define GPUSVM_LINK_MAP 1u  /* mapping the other's pages where they are */
+#define GPUSVM_LINK_COPY 2u /* copying from them */
+
 /* How memory was accessed, in a fault. */
 enum gpusvm_access {
 	GPUSVM_ACCESS_READ = 1,

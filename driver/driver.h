@@ -15,6 +15,7 @@
  *   memory.c      device memory: buffer objects (devmem), LRU, eviction
  *   populate.c    moving pages to a device; the pagemap's ops
  *   prefetch.c    explicit moves, residency
+ *   links.c       links between devices, and what is lost with them
  *   queue.c       queues and jobs
  *   stats.c       counters and events
  *   private.h     what these share, and which lock protects what
@@ -29,6 +30,7 @@
 #define GPUSVM_DRIVER_H
 
 #include <gpusvm/device.h>
+#include <gpusvm/interconnect.h>
 #include <gpusvm/mirror.h>
 #include <gpusvm/pagemap.h>
 
@@ -120,6 +122,15 @@ int gpusvm_driver_device_remove(struct gpusvm_driver *driver, int device);
 unsigned gpusvm_driver_device_count(struct gpusvm_driver *driver);
 int gpusvm_driver_device_caps(struct gpusvm_driver *driver, int device,
 			      struct gpusvm_device_caps *ret);
+/* Links: `from` reaches the memory of `to`, as flags say. What was there before is
+ * replaced; NULL takes it down. What is lost is not used any more on return: all that
+ * was mapped over it is invalidated, and copies are over.
+ *   -EINVAL  the same device twice, unknown flags; -EOPNOTSUPP no way between the two */
+int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,
+			   const struct gpusvm_interconnect_link *link);
+/* -ENOENT: there is none. */
+int gpusvm_driver_link_get(struct gpusvm_driver *driver, int from, int to,
+			   struct gpusvm_interconnect_link *ret);
 /* device -1: the sum. */
 int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 			    struct gpusvm_driver_stats *ret);

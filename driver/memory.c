@@ -457,6 +457,7 @@ int driver_memory_init(struct driver_device *dd)
 		free_tables(dd);
 		return err;
 	}
+	dd->pagemap.dev = dd;
 	host_mutex_init(&dd->lru_lock, RANK_DRIVER_LRU);
 	host_waitq_init(&dd->populate_idle);
 	host_ref_get(&dd->alive); /* the pagemap's, put by its destroy */

@@ -12,9 +12,19 @@
 
 /* ---- What the arbiter asks ------------------------------------------------------ */
 
+/* Megabytes a second at which 2M would come over the link, latency included. */
 unsigned driver_link_weight(const struct driver_device *from, const struct driver_device *to)
 {
-	return from == to; /* there are no links yet */
+	struct gpusvm_interconnect *links = &from->driver->links;
+	unsigned a = (unsigned)from->index, b = (unsigned)to->index;
+	u64 cost;
+
+	if (from == to)
+		return ~0u;
+	if (!gpusvm_interconnect_may_map(links, a, b))
+		return 0;
+	cost = gpusvm_interconnect_cost(links, a, b, HOST_HUGE_SIZE);
+	return (unsigned)host_min(HOST_HUGE_SIZE * 1000 / (cost + 1) + 1, (u64)~0u - 1);
 }
 
 struct links {
@@ -129,7 +139,7 @@ static int recall(struct gpusvm_driver *driver, u64 start, u64 end,
 
 	for (u64 stop; !err && start < end; start = stop) {
 		stop = host_min(end, host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
-		err = gpusvm_pagemap_recall(driver->mm, start, stop, NULL, &one);
+		err = gpusvm_pagemap_recall(driver->mm, start, stop, NULL, NULL, &one);
 		if (!err)
 			driver_result_add(sum, &one);
 	}
@@ -154,22 +164,23 @@ static void extent(struct driver_device *dd, struct driver_range *range,
 }
 
 static void move_to(struct driver_device *dd, struct driver_range *range,
-		    const struct driver_want *want, const struct driver_advised *advised, int where,
-		    struct gpusvm_migrate_result *moved)
+		    const struct driver_want *want, const struct driver_advised *advised,
+		    const struct arbiter_answer *answer, struct gpusvm_migrate_result *moved)
 {
 	struct gpusvm_driver *driver = dd->driver;
 	u64 start, end, now = host_now();
 	struct driver_device *to;
 
 	extent(dd, range, advised, &start, &end);
-	if (where == ARBITER_SYSTEM) {
+	if (answer->where == ARBITER_SYSTEM) {
 		(void)recall(driver, start, end, moved);
 		return;
 	}
-	if (driver_device_get(driver, where, &to))
+	if (driver_device_get(driver, answer->where, &to))
 		return;
+	/* Without advice the first to touch a page keeps it, where others can map it. */
 	(void)driver_populate(to, driver->mm, start, end, driver->options.timeslice, want->cause,
-			      moved);
+			      answer->rule == 8 && !answer->exclusive, moved);
 	driver_device_put(to);
 	if (moved->stayed)
 		driver_event(driver, DRIVER_EVENT_MAP_REMOTE, want->cause, dd->index, 0, now, start,
@@ -206,7 +217,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 		answer = ask(dd, want, &advised->values, true);
 	*atomics = answer.atomics;
 	if (answer.action == ARBITER_MOVE && movable) {
-		move_to(dd, range, want, advised, answer.where, &moved);
+		move_to(dd, range, want, advised, &answer, &moved);
 		if (answer.rule == 8)
 			placement_result(&range->history, now, host_now(), lapse,
 					 moved.moved + moved.already, moved.stayed);

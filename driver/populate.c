@@ -17,21 +17,26 @@
 
 /* ---- Pages and their device ------------------------------------------------- */
 
-struct driver_device *driver_page_device(struct mm_page *page)
+struct driver_device *driver_owner_device(const void *owner)
 {
-	struct gpusvm_pagemap *pagemap = gpusvm_page_pagemap(page);
+	const struct gpusvm_pagemap *pagemap = owner;
 
-	if (pagemap->ops != &driver_pagemap_ops)
+	if (!pagemap || pagemap->ops != &driver_pagemap_ops)
 		return NULL;
 	return host_container_of(pagemap, struct driver_device, pagemap);
 }
 
+struct driver_device *driver_page_device(struct mm_page *page)
+{
+	return driver_owner_device(gpusvm_page_pagemap(page));
+}
+
 bool driver_page_keep(void *arg, struct mm_page *page)
 {
-	struct driver_device *dd = arg;
+	struct driver_device *dd = arg, *owner = driver_page_device(page);
 	struct driver_bo *bo;
 
-	if (!dd->has_memory || gpusvm_page_pagemap(page) != &dd->pagemap)
+	if (!owner || (owner != dd && !driver_may_map(dd, owner)))
 		return false;
 	bo = driver_bo_of(gpusvm_page_devmem(page));
 	if (!host_read_once(&bo->used))
@@ -92,13 +97,48 @@ struct populate {
 	u64 timeslice;
 	enum gpusvm_driver_cause cause;
 	struct gpusvm_migrate_result *result;
-	bool full; /* no memory was to be had: do not ask again */
+	bool leave; /* pages of peers that the device may map stay there */
+	bool full;  /* no memory was to be had: do not ask again */
 };
+
+/* What becomes of a page on a device. */
+enum populate_way {
+	POPULATE_HERE,	 /* it is where it shall be */
+	POPULATE_LEAVE,	 /* it stays: it will be mapped over a link */
+	POPULATE_PULL,	 /* straight over a link */
+	POPULATE_BOUNCE, /* by way of system memory */
+};
+
+/* Links may change at any time: what was said to be pulled and cannot be, stays. */
+static enum populate_way way_of(const struct populate *p, const struct driver_device *owner)
+{
+	if (owner == p->dd)
+		return POPULATE_HERE;
+	if (owner && p->leave && driver_may_map(p->dd, owner))
+		return POPULATE_LEAVE;
+	return owner && driver_may_copy(p->dd, owner) ? POPULATE_PULL : POPULATE_BOUNCE;
+}
+
+/* struct gpusvm_migrate_details's take. */
+static bool is_pulled(void *populate, struct mm_page *page)
+{
+	return way_of(populate, driver_page_device(page)) == POPULATE_PULL;
+}
+
+/* gpusvm_pagemap_recall's spare. */
+static bool is_spared(void *populate, struct mm_page *page)
+{
+	return way_of(populate, driver_page_device(page)) != POPULATE_BOUNCE;
+}
 
 /* [start, end) into one buffer object of its size. -ENOSPC: there is none. */
 static int populate_bo(struct populate *p, u64 start, u64 end)
 {
-	struct gpusvm_migrate_details details = { .timeslice = p->timeslice };
+	struct gpusvm_migrate_details details = {
+	    .timeslice = p->timeslice,
+	    .take = is_pulled,
+	    .take_arg = p,
+	};
 	struct gpusvm_migrate_result one = { 0 };
 	struct driver_advised advised;
 	struct driver_bo *bo;
@@ -165,69 +205,66 @@ static bool maybe_on_device(struct gpusvm_driver *driver, u64 start)
 	return maybe;
 }
 
-static bool is_here(const struct populate *p, const struct mm_page *page)
-{
-	return page && gpusvm_page_pagemap(page) == &p->dd->pagemap;
-}
-
 /* What of a piece is where. */
 struct populate_scan {
-	u64 here, elsewhere; /* pages on this device, and on others */
-	u64 runs;	     /* of pages that are not here */
+	u64 here, left, bounced; /* pages, by way_of */
+	u64 runs;		 /* of pages that are to come */
 };
 
-/* Afterwards pages[i] says whether page i is here. */
-static struct populate_scan scan(struct populate *p, u64 start, u64 end, struct mm_page **pages)
+/* Afterwards owners[i] is NULL where page i is to come. */
+static struct populate_scan scan(struct populate *p, u64 start, u64 end, const void **owners)
 {
-	struct gpusvm_driver *driver = p->dd->driver;
 	struct populate_scan ret = { 0 };
 	u64 n = driver_npages(start, end), i;
-	u64 devices = driver_devices_get(driver); /* keeps what pages point to */
 
-	mm_page_frames(p->mm, start, end, pages);
+	mm_page_owners(p->mm, start, end, owners);
 	for (i = 0; i < n; i++) {
-		bool here = is_here(p, pages[i]);
+		enum populate_way way = POPULATE_PULL;
 
-		ret.here += here;
-		ret.elsewhere += !here && pages[i];
-		ret.runs += !here && (!i || pages[i - 1]);
-		if (!here)
-			pages[i] = NULL;
+		if (owners[i])
+			way = way_of(p, driver_owner_device(owners[i]));
+		ret.here += way == POPULATE_HERE;
+		ret.left += way == POPULATE_LEAVE;
+		ret.bounced += way == POPULATE_BOUNCE;
+		if (way == POPULATE_HERE || way == POPULATE_LEAVE)
+			continue;
+		owners[i] = NULL;
+		ret.runs += !i || owners[i - 1];
 	}
-	driver_devices_put(driver, devices);
 	return ret;
 }
 
 /* The part of a piece that is missing, run by run; all of it at once where it is
  * in crumbs: what is there already is found by the migration. Pages of another
- * device, which this one cannot reach, come by way of system memory. */
+ * device to which there is no link come by way of system memory. */
 static int populate_missing(struct populate *p, u64 start, u64 end)
 {
 	u64 n = driver_npages(start, end), i, first;
-	struct mm_page **pages = host_alloc(n * sizeof(*pages));
+	const void **owners = host_alloc(n * sizeof(*owners));
 	struct gpusvm_migrate_result ignored;
 	struct populate_scan found;
 	int err = 0;
 
-	if (!pages)
+	if (!owners)
 		return -ENOMEM;
-	found = scan(p, start, end, pages);
-	if (found.elsewhere)
-		err = gpusvm_pagemap_recall(p->mm, start, end, &p->dd->pagemap, &ignored);
-	if (err || found.runs > POPULATE_RUNS || !found.here) {
-		host_free(pages);
+	found = scan(p, start, end, owners);
+	if (found.bounced)
+		err = gpusvm_pagemap_recall(p->mm, start, end, is_spared, p, &ignored);
+	if (err || found.runs > POPULATE_RUNS || !(found.here || found.left)) {
+		host_free(owners);
 		return err ? err : populate_run(p, start, end);
 	}
 	p->result->already += found.here;
+	p->result->stayed += found.left;
 	for (i = 0; i < n && !err; i++) {
-		if (pages[i])
+		if (owners[i])
 			continue;
-		for (first = i; i + 1 < n && !pages[i + 1]; i++)
+		for (first = i; i + 1 < n && !owners[i + 1]; i++)
 			;
 		err = populate_run(p, start + (first << HOST_PAGE_SHIFT),
 				   start + ((i + 1) << HOST_PAGE_SHIFT));
 	}
-	host_free(pages);
+	host_free(owners);
 	return err;
 }
 
@@ -257,14 +294,14 @@ static int populate_mapping(struct populate *p, u64 start, u64 end)
  * e.g. before it was made read-only, is here already. */
 static void count_fixed(struct populate *p, u64 start, u64 end)
 {
-	struct mm_page *pages[FIXED_BATCH];
+	const void *owners[FIXED_BATCH];
 	u64 stop, stayed = 0;
 
 	for (; start < end; start = stop) {
 		u64 here;
 
 		stop = host_min(end, start + FIXED_BATCH * HOST_PAGE_SIZE);
-		here = scan(p, start, stop, pages).here;
+		here = scan(p, start, stop, owners).here;
 		p->result->already += here;
 		stayed += driver_npages(start, stop) - here;
 	}
@@ -304,14 +341,16 @@ static int populate_interval(struct populate *p, u64 start, u64 end)
 }
 
 int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
-		    enum gpusvm_driver_cause cause, struct gpusvm_migrate_result *result)
+		    enum gpusvm_driver_cause cause, bool leave,
+		    struct gpusvm_migrate_result *result)
 {
 	struct populate p = {
-		.dd = dd,
-		.mm = mm,
-		.timeslice = timeslice,
-		.cause = cause,
-		.result = result,
+	    .dd = dd,
+	    .mm = mm,
+	    .timeslice = timeslice,
+	    .cause = cause,
+	    .result = result,
+	    .leave = leave,
 	};
 	int err;
 
@@ -335,20 +374,55 @@ static struct driver_device *device_of(struct gpusvm_pagemap *pagemap)
 	return host_container_of(pagemap, struct driver_device, pagemap);
 }
 
+/* Where a frame is for another device. */
+static struct gpusvm_addr peer_addr(const struct driver_device *owner, const struct mm_page *page,
+				    unsigned order, bool write)
+{
+	u64 offset = mm_page_index(page) << HOST_PAGE_SHIFT;
+
+	return gpusvm_addr_encode(gpusvm_peer_address((unsigned)owner->index, offset),
+				  GPUSVM_PROTO_PEER, order, write);
+}
+
 static struct gpusvm_addr pagemap_device_map(struct gpusvm_pagemap *pagemap, void *dev,
 					     struct mm_page *page, unsigned order, bool write)
 {
-	if (dev != device_of(pagemap))
+	struct driver_device *owner = device_of(pagemap);
+
+	if (dev == owner)
+		return gpusvm_addr_encode(mm_page_index(page) << HOST_PAGE_SHIFT,
+					  GPUSVM_PROTO_LOCAL, order, write);
+	/* The last word: see links.c. */
+	if (!driver_may_map(dev, owner))
 		return gpusvm_addr_encode(0, GPUSVM_PROTO_NONE, order, false);
-	return gpusvm_addr_encode(mm_page_index(page) << HOST_PAGE_SHIFT, GPUSVM_PROTO_LOCAL,
-				  order, write);
+	return peer_addr(owner, page, order, write);
+}
+
+static struct gpusvm_addr pagemap_copy_map(struct gpusvm_pagemap *pagemap, void *dev,
+					   struct mm_page *page, unsigned order)
+{
+	struct driver_device *owner = device_of(pagemap), *user = dev;
+
+	if (!gpusvm_interconnect_copy_begin(&user->driver->links, (unsigned)user->index,
+					    (unsigned)owner->index))
+		return gpusvm_addr_encode(0, GPUSVM_PROTO_NONE, order, false);
+	return peer_addr(owner, page, order, false);
+}
+
+static void pagemap_copy_unmap(struct gpusvm_pagemap *pagemap, void *dev, struct gpusvm_addr addr)
+{
+	struct driver_device *owner = device_of(pagemap), *user = dev;
+
+	(void)addr;
+	gpusvm_interconnect_copy_end(&user->driver->links, (unsigned)user->index,
+				     (unsigned)owner->index);
 }
 
 static int pagemap_populate_mm(struct gpusvm_pagemap *pagemap, struct mm *mm, u64 start, u64 end,
 			       u64 timeslice, struct gpusvm_migrate_result *result)
 {
 	return driver_populate(device_of(pagemap), mm, start, end, timeslice, DRIVER_CAUSE_NONE,
-			       result);
+			       false, result);
 }
 
 /* Each devmem keeps the window of its own faults; a fault that goes on where the
@@ -394,15 +468,20 @@ static enum gpusvm_driver_cause cause_of(struct driver_bo *bo, bool to_device, u
 }
 
 static void pagemap_migrated(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
-			     bool to_device, unsigned cause, u64 started)
+			     bool to_device, struct gpusvm_pagemap *peer, unsigned cause,
+			     u64 started)
 {
 	struct driver_bo *bo = driver_bo_of(devmem);
 	struct driver_device *dd = bo->device;
-	u64 length = pages << HOST_PAGE_SHIFT;
-	int from = to_device ? DRIVER_SYSTEM : dd->index;
-	int to = to_device ? dd->index : DRIVER_SYSTEM;
+	u64 length = pages << HOST_PAGE_SHIFT, *counter = &dd->stats.pages_to_system;
+	int from = dd->index, to = DRIVER_SYSTEM;
 
-	driver_count(to_device ? &dd->stats.pages_to_device : &dd->stats.pages_to_system, pages);
+	if (to_device) {
+		counter = peer ? &dd->stats.pages_peer : &dd->stats.pages_to_device;
+		from = peer ? device_of(peer)->index : DRIVER_SYSTEM;
+		to = dd->index;
+	}
+	driver_count(counter, pages);
 	if (cause == GPUSVM_MIGRATE_CPU_FAULT) {
 		driver_count(&dd->stats.cpu_faults, 1);
 		driver_event(dd->driver, DRIVER_EVENT_CPU_FAULT, DRIVER_CAUSE_CPU_FAULT, dd->index,
@@ -418,9 +497,11 @@ static void pagemap_destroy(struct gpusvm_pagemap *pagemap)
 }
 
 const struct gpusvm_pagemap_ops driver_pagemap_ops = {
-	.device_map = pagemap_device_map,
-	.populate_mm = pagemap_populate_mm,
-	.fault_window = pagemap_fault_window,
-	.migrated = pagemap_migrated,
-	.destroy = pagemap_destroy,
+    .device_map = pagemap_device_map,
+    .copy_map = pagemap_copy_map,
+    .copy_unmap = pagemap_copy_unmap,
+    .populate_mm = pagemap_populate_mm,
+    .fault_window = pagemap_fault_window,
+    .migrated = pagemap_migrated,
+    .destroy = pagemap_destroy,
 };

@@ -52,7 +52,7 @@ static int piece_to_device(struct driver_device *dd, u64 start, u64 stop,
 			   struct gpusvm_migrate_result *result)
 {
 	int err = driver_populate(dd, dd->driver->mm, start, stop, dd->driver->options.timeslice,
-				  DRIVER_CAUSE_PREFETCH, result);
+				  DRIVER_CAUSE_PREFETCH, false, result);
 
 	if (err == -ENOSPC) /* counted as stayed */
 		err = 0;
@@ -63,7 +63,7 @@ static int piece_home(struct gpusvm_driver *driver, u64 start, u64 stop,
 		      struct gpusvm_migrate_result *result)
 {
 	struct gpusvm_migrate_result one;
-	int err = gpusvm_pagemap_recall(driver->mm, start, stop, NULL, &one);
+	int err = gpusvm_pagemap_recall(driver->mm, start, stop, NULL, NULL, &one);
 
 	driver_result_add(result, &one);
 	return err;
@@ -76,19 +76,18 @@ static int piece_stays(struct gpusvm_driver *driver, int where, u64 start, u64 s
 		       struct gpusvm_migrate_result *result)
 {
 	u64 n = driver_npages(start, stop), on_devices = 0, on_where = 0, here;
-	u64 devices = driver_devices_get(driver); /* keeps what pages point to */
-	struct mm_page **pages = host_alloc(n * sizeof(*pages));
+	const void **owners = host_alloc(n * sizeof(*owners));
 	struct gpusvm_migrate_result one = { 0 };
-	int err = pages ? 0 : -ENOMEM;
+	int err = owners ? 0 : -ENOMEM;
 
 	if (!err) {
-		mm_page_frames(driver->mm, start, stop, pages);
+		mm_page_owners(driver->mm, start, stop, owners);
 		err = driver_count_stayed(driver->mm, start, stop, MM_STAYED_NOT_MIGRATABLE, &one);
 	}
 	for (u64 i = 0; !err && i < n; i++) {
-		struct driver_device *dd = pages[i] ? driver_page_device(pages[i]) : NULL;
+		struct driver_device *dd = driver_owner_device(owners[i]);
 
-		on_devices += pages[i] != NULL;
+		on_devices += owners[i] != NULL;
 		on_where += dd && dd->index == where;
 	}
 	here = where == DRIVER_NONE   ? one.stayed :
@@ -97,8 +96,7 @@ static int piece_stays(struct gpusvm_driver *driver, int where, u64 start, u64 s
 	one.already = here;
 	one.stayed -= here;
 	driver_result_add(result, &one);
-	host_free(pages);
-	driver_devices_put(driver, devices);
+	host_free(owners);
 	return err;
 }
 
@@ -294,7 +292,7 @@ static u64 mapped_by(struct gpusvm_driver *driver, u64 devices, u64 address)
 
 static int location(const struct mm_page_state *state)
 {
-	struct driver_device *dd = state->page ? driver_page_device(state->page) : NULL;
+	struct driver_device *dd = driver_owner_device(state->owner);
 
 	if (dd)
 		return dd->index;

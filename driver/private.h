@@ -3,6 +3,8 @@
  * private.h: what the files of the driver share. The public side is driver.h.
  *
  * Locks, in the order of host/lock_order.h, and what each protects
+ *   driver->links_lock  (RANK_DRIVER_LINKS) links while they change; may_map and
+ *                       copy_begin need no lock
  *   driver->lock        (RANK_DRIVER_VM) the table of devices while it grows, the
  *                       bound intervals of devices, the pause count
  *   range->lock         (RANK_DRIVER_RANGE) what is done to one range: its list of
@@ -39,7 +41,7 @@ struct driver_bo;
 struct driver_counters {
 	u64 cpu_faults, device_faults, device_faults_replayed, device_faults_stale,
 		device_faults_fatal;
-	u64 pages_to_device, pages_to_system;
+	u64 pages_to_device, pages_to_system, pages_peer;
 	u64 evictions, invalidations, flushes, retries, retry_chain_max;
 	u64 throttles, pins;
 	u64 vram_used, vram_peak; /* bytes */
@@ -146,6 +148,9 @@ struct gpusvm_driver {
 	u32 n_devices; /* store release after the entry is whole */
 	u32 paused;    /* lock */
 
+	struct host_mutex links_lock;
+	struct gpusvm_interconnect links;
+
 	struct host_mutex garbage_lock;
 	struct driver_range *garbage;
 	u32 garbage_pending; /* atomic: garbage may not be empty */
@@ -224,6 +229,8 @@ struct driver_pages *driver_range_pages(struct driver_range *range, struct drive
 void driver_pages_drop(struct driver_range *range, struct driver_pages *dp);
 /* The same for all that a device has in [start, end). */
 void driver_device_drop(struct driver_device *dd, u64 start, u64 end);
+/* The same for all that it has mapped of a peer's memory. */
+void driver_peer_drop(struct driver_device *dd, const struct driver_device *peer);
 
 /* ---- advice.c ---- */
 
@@ -372,19 +379,23 @@ void driver_memory_put(struct driver_device *dd);
 void driver_memory_drain(struct driver_device *dd);
 /* Everything goes home. -EBUSY when some would not after bounded retries. */
 int driver_memory_evict(struct driver_device *dd, enum gpusvm_driver_cause cause);
-/* struct gpusvm_ctx's keep, of a device: its own pages are mapped where they are.
- * Marks their buffer object as used. */
+/* struct gpusvm_ctx's keep, of a device: its own pages, and those of peers over a
+ * link, are mapped where they are. Marks their buffer object as used. */
 bool driver_page_keep(void *dd, struct mm_page *page);
 /* The same, but that all are mapped where they are, or cannot be (-EFAULT of
  * gpusvm_pages_get: there is no way). */
 bool driver_page_keep_any(void *dd, struct mm_page *page);
 /* Whose page it is, or NULL. */
 struct driver_device *driver_page_device(struct mm_page *page);
+/* The same of what mm.h calls the owner. No page is looked at. */
+struct driver_device *driver_owner_device(const void *owner);
 
-/* Moves [start, end) to the device, as far as it goes; see populate_mm. May
- * sleep. Context: no lock above RANK_DRIVER_RANGE. */
+/* Moves [start, end) to the device, as far as it goes; see populate_mm. leave: pages of
+ * peers that it can map over a link stay there, and count as stayed. May sleep.
+ * Context: no lock above RANK_DRIVER_RANGE. */
 int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
-		    enum gpusvm_driver_cause cause, struct gpusvm_migrate_result *result);
+		    enum gpusvm_driver_cause cause, bool leave,
+		    struct gpusvm_migrate_result *result);
 
 /* Pages of [start, end) that are on devices come home in so many at a time, from now
  * on. Only once there is advice. Best effort; may sleep. */
@@ -396,6 +407,28 @@ void driver_granule_set(struct gpusvm_driver *driver, u64 start, u64 end, u32 gr
  * (where the process has a mapping) or holes. -EFAULT: mm gone. */
 int driver_count_stayed(struct mm *mm, u64 start, u64 end, u32 reason,
 			struct gpusvm_migrate_result *result);
+
+/* ---- links.c ---- */
+
+/* All links to and from the device go; it is removed, so that none comes again. May
+ * sleep. Context: no lock. */
+void driver_links_remove(struct driver_device *dd);
+/* The peers whose pages it may map over a link, as a mask; and whether it may copy from
+ * one. No lock, no sleep. */
+static inline u64 driver_peers(struct driver_device *dd)
+{
+	return host_load_seq(&dd->driver->links.map[dd->index]);
+}
+static inline bool driver_may_map(struct driver_device *dd, const struct driver_device *owner)
+{
+	return gpusvm_interconnect_may_map(&dd->driver->links, (unsigned)dd->index,
+					   (unsigned)owner->index);
+}
+static inline bool driver_may_copy(struct driver_device *dd, const struct driver_device *owner)
+{
+	return gpusvm_interconnect_may_copy(&dd->driver->links, (unsigned)dd->index,
+					    (unsigned)owner->index);
+}
 
 /* ---- stats.c ---- */
 

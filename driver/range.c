@@ -87,17 +87,41 @@ void driver_pages_drop(struct driver_range *range, struct driver_pages *dp)
 	gpusvm_pages_free(mirror, &dp->pages);
 }
 
-void driver_device_drop(struct driver_device *dd, u64 start, u64 end)
+/* peer NULL: whatever it is. */
+static bool is_mapped(struct driver_range *range, struct driver_pages *dp,
+		      const struct driver_device *peer)
+{
+	struct gpusvm_mirror *mirror = range->base.mirror;
+	bool held;
+
+	if (!peer)
+		return true;
+	gpusvm_notifier_lock(mirror);
+	held = gpusvm_pages_holds(mirror, &dp->pages, &peer->pagemap);
+	gpusvm_notifier_unlock(mirror);
+	return held;
+}
+
+static void drop(struct driver_device *dd, u64 start, u64 end, const struct driver_device *peer)
 {
 	struct driver_range *range;
 	struct driver_pages *dp;
 
 	while ((range = driver_range_walk(dd->driver, &start, end))) {
 		host_mutex_lock(&range->lock);
-		driver_for_each_pages(dp, range)
-			if (dp->device == dd)
-				driver_pages_drop(range, dp);
+		driver_for_each_pages(dp, range) if (dp->device == dd && is_mapped(range, dp, peer))
+		    driver_pages_drop(range, dp);
 		host_mutex_unlock(&range->lock);
 		gpusvm_range_put(&range->base);
 	}
+}
+
+void driver_device_drop(struct driver_device *dd, u64 start, u64 end)
+{
+	drop(dd, start, end, NULL);
+}
+
+void driver_peer_drop(struct driver_device *dd, const struct driver_device *peer)
+{
+	drop(dd, 0, ~(u64)0, peer);
 }

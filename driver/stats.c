@@ -20,6 +20,8 @@ static void stats_add(struct gpusvm_driver_stats *sum, struct driver_device *dd)
 	sum->device_faults_fatal += host_read_once(&c->device_faults_fatal);
 	sum->pages_to_device += out;
 	sum->pages_to_system += in;
+	sum->pages_peer += host_read_once(&c->pages_peer);
+	sum->bytes_peer += host_read_once(&c->pages_peer) << HOST_PAGE_SHIFT;
 	sum->bytes_to_device += out << HOST_PAGE_SHIFT;
 	sum->bytes_to_system += in << HOST_PAGE_SHIFT;
 	sum->evictions += host_read_once(&c->evictions);

@@ -35,6 +35,8 @@ int gpusvm_driver_create(struct mm *mm, const struct gpusvm_driver_options *opti
 	if (!driver->options.workers)
 		driver->options.workers = DRIVER_WORKERS;
 	host_mutex_init(&driver->lock, RANK_DRIVER_VM);
+	host_mutex_init(&driver->links_lock, RANK_DRIVER_LINKS);
+	gpusvm_interconnect_init(&driver->links);
 	driver_garbage_init(driver);
 	driver_advice_init(driver);
 	driver_remap_init(driver);
@@ -56,6 +58,8 @@ free:
 	driver_remap_fini(driver);
 	driver_advice_fini(driver);
 	driver_garbage_fini(driver);
+	gpusvm_interconnect_fini(&driver->links);
+	host_mutex_destroy(&driver->links_lock);
 	host_mutex_destroy(&driver->lock);
 	host_free(driver);
 	return err;
@@ -198,6 +202,8 @@ static int device_close(struct driver_device *dd, enum gpusvm_driver_cause cause
 		return -ENODEV;
 	dd->ops->stop(dd->device, true);
 	driver_memory_revoke(dd);
+	/* Peers let go first, so that what goes home is mapped by no one. */
+	driver_links_remove(dd);
 	err = driver_memory_evict(dd, cause);
 	/* Ranges that come later, or behind this walk, meet dd->removed under their
 	 * lock before anything is mapped. */
@@ -245,6 +251,8 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	if (leaked)
 		return; /* its ops still reach the driver */
 	host_mutex_destroy(&driver->garbage_lock);
+	gpusvm_interconnect_fini(&driver->links);
+	host_mutex_destroy(&driver->links_lock);
 	host_mutex_destroy(&driver->lock);
 	host_free(driver);
 }

@@ -23,6 +23,8 @@ enum host_lock_rank {
 
 	/* runtime: the handle, its tables of queues and devices. */
 	RANK_RUNTIME,
+	/* driver: links between devices, while they change. */
+	RANK_DRIVER_LINKS,
 	/* driver: one per VM; serialises binding, unbinding of devices and the
 	 * garbage collector against each other. Not taken on the CPU fault path. */
 	RANK_DRIVER_VM,

@@ -283,7 +283,8 @@ struct mm_page *mm_pfn_page(struct mm *mm, mm_pfn_t pfn); /* of a DEVICE pfn */
 struct mm_page_state {
 	u32 flags; /* MM_STATE_* */
 	u32 order; /* of the frame that holds it */
-	struct mm_page *page; /* or NULL; good while the caller keeps its pagemap */
+	const void *owner;    /* of a device frame: its region's priv; else NULL */
+	struct mm_page *page; /* the frame, or NULL; good while the caller keeps its region */
 };
 enum { /* the same numbers as GPUSVM_PAGE_* of <gpusvm/gpusvm.h> */
 	MM_STATE_MAPPED = 1u,
@@ -293,9 +294,8 @@ enum { /* the same numbers as GPUSVM_PAGE_* of <gpusvm/gpusvm.h> */
 	MM_STATE_WRITABLE = 16u,
 };
 void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret);
-/* The same for device frames alone, which costs little: the frame at each page
- * (of a compound one its head at each), or NULL. */
-void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret);
+/* The same for owners alone, which costs little. */
+void mm_page_owners(struct mm *mm, u64 start, u64 end, const void **ret);
 
 /* ---- Device addresses ---------------------------------------------------
  * A dma address is what a device puts on the bus for system memory.

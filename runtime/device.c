@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * device.c: devices. n_devices only grows and bound only loses bits; both are
+ * device.c: devices. n_devices only grows, by one thread at a time, and bound only
+ * loses bits; both are
  * atomics that any thread reads.
  */
 #include "runtime/private.h"

@@ -12,7 +12,6 @@
 #define _GNU_SOURCE
 #endif
 #include "runtime/private.h"
-#include "devices/soft/soft.h"
 #include "host/posix/posix.h"
 #include "host/userfault/userfault.h"
 
@@ -120,6 +119,8 @@ void struct_out(void *dst, const void *src, size_t known)
 struct plan {
 	struct gpusvm_soft_options devices[GPUSVM_DRIVER_DEVICES];
 	unsigned n_devices;
+	const struct gpusvm_link_desc *links; /* the caller's, checked */
+	unsigned n_links;
 	u32 without;
 	u64 keepalive, timeslice;
 	size_t event_ring;
@@ -157,6 +158,34 @@ static int plan_devices(struct plan *plan, const struct gpusvm_options *o)
 	return 0;
 }
 
+/* Elements lie as far apart as the first link's size tells. */
+static const struct gpusvm_link_desc *link_at(const struct gpusvm_link_desc *links, unsigned i)
+{
+	size_t stride = offsetof(struct gpusvm_link_desc, link) + struct_size(&links->link);
+
+	return (const void *)((const char *)links + i * stride);
+}
+
+static int plan_links(struct plan *plan, const struct gpusvm_options *o)
+{
+	struct gpusvm_interconnect_link parsed;
+
+	if (o->n_links && !o->links)
+		return -EINVAL;
+	for (unsigned i = 0; i < o->n_links; i++) {
+		const struct gpusvm_link_desc *desc = link_at(o->links, i);
+		int last = (int)plan->n_devices - 1;
+
+		if (struct_size(&desc->link) != struct_size(&o->links->link) || desc->from < 0 ||
+		    desc->from > last || desc->to < 0 || desc->to > last ||
+		    desc->from == desc->to || link_parse(&desc->link, &parsed))
+			return -EINVAL;
+	}
+	plan->links = o->links;
+	plan->n_links = o->n_links;
+	return 0;
+}
+
 static int plan_make(struct plan *plan, const struct gpusvm_options *options)
 {
 	const struct gpusvm_device_desc desc = { .size = sizeof(desc) };
@@ -173,12 +202,12 @@ static int plan_make(struct plan *plan, const struct gpusvm_options *options)
 		err = plan_devices(plan, &o);
 	if (err)
 		return err;
-	if (o.n_links)
-		return -EOPNOTSUPP;
 	if (!plan->n_devices) {
 		plan->n_devices = 1;
 		err = device_desc_parse(&desc, &plan->devices[0]);
 	}
+	if (!err)
+		err = plan_links(plan, &o);
 	plan->without = (u32)o.home_without;
 	plan->keepalive = o.keepalive_ns ? o.keepalive_ns : DEFAULT_KEEPALIVE;
 	plan->timeslice = o.timeslice_ns ? o.timeslice_ns : DEFAULT_TIMESLICE;
@@ -221,7 +250,24 @@ static void svm_close(struct gpusvm *svm)
 	ring_fini(&svm->ring);
 	gpusvm_fence_put(&svm->past);
 	host_mutex_destroy(&svm->lock);
+	host_mutex_destroy(&svm->bind_lock);
 	host_free(svm);
+}
+
+/* No page is on a device yet, so that the application's thread may do it. */
+static int svm_link(struct gpusvm *svm, const struct plan *plan)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < plan->n_links && !err; i++) {
+		const struct gpusvm_link_desc *desc = link_at(plan->links, i);
+		struct gpusvm_interconnect_link link;
+
+		err = link_parse(&desc->link, &link);
+		if (!err)
+			err = gpusvm_driver_link_set(svm->driver, desc->from, desc->to, &link);
+	}
+	return err;
 }
 
 static int svm_open_driver(struct gpusvm *svm, const struct plan *plan)
@@ -243,7 +289,7 @@ static int svm_open_driver(struct gpusvm *svm, const struct plan *plan)
 		if (err < 0)
 			return err;
 	}
-	return 0;
+	return svm_link(svm, plan);
 }
 
 static int svm_open(struct gpusvm *svm, const struct plan *plan)
@@ -305,6 +351,7 @@ static int open_new(const struct gpusvm_options *options)
 		return -ENOMEM;
 	}
 	host_mutex_init(&svm->lock, RANK_NONE);
+	host_mutex_init(&svm->bind_lock, RANK_NONE);
 	gpusvm_fence_init(&svm->past, NULL);
 	gpusvm_fence_signal(&svm->past, 0);
 	err = svm_open(svm, &plan);

@@ -8,7 +8,8 @@
  *   event.c   events: the memory of calls and work, and their completion
  *   queue.c   queues, and how work is fed to the driver
  *   work.c    what queues do
- *   device.c  devices coming and going
+ *   device.c  devices: what they are, and their going
+ *   plug.c    devices that come later, and links
  *   memory.c  allocation, prefetch, evict, residency
  *   advice.c  advice
  *   stats.c   counters, and the ring of event records
@@ -38,6 +39,7 @@
 #define GPUSVM_RUNTIME_PRIVATE_H
 
 #include <gpusvm/gpusvm.h>
+#include "devices/soft/soft.h"
 #include "driver/driver.h"
 #include "host/mm.h"
 
@@ -138,6 +140,12 @@ struct gpusvm_event {
 		} residency;
 		struct gpusvm_driver_stats stats;
 		struct gpusvm_device_caps device_caps;
+		struct gpusvm_soft_options device_add;
+		struct {
+			int from, to;
+			bool down;
+			struct gpusvm_interconnect_link link;
+		} link;
 		struct gpusvm_queue *queue;
 		size_t size;
 		void *p;
@@ -260,6 +268,16 @@ struct gpusvm {
 	u64 caps;		       /* GPUSVM_CAP_* */
 	bool has_pool, has_work, has_calls; /* for closing */
 
+	/* One device is added at a time, by a thread of the application that lends itself:
+	 * see plug.c. */
+	struct host_mutex bind_lock;
+	struct lender {
+		u32 state; /* a futex */
+		int (*create)(void *arg);
+		void *arg;
+		int result;
+	} lender;
+
 	/* The application's world: the queues, and whether a fork may pause the
 	 * driver; held from a fork's beginning to its end. */
 	struct host_mutex lock;
@@ -284,11 +302,12 @@ void struct_out(void *dst, const void *src, size_t known);
  * pages are on devices. */
 void queues_free_dead(struct gpusvm *svm);
 
-/* ---- device.c, fork.c ----------------------------------------------------- */
-struct gpusvm_soft_options;
+/* ---- device.c, plug.c, fork.c --------------------------------------------- */
 /* One device of the options. 0 or what gpusvm_open gives. */
 int device_desc_parse(const struct gpusvm_device_desc *desc, struct gpusvm_soft_options *ret);
 int device_add(struct gpusvm *svm, const struct gpusvm_soft_options *options);
+/* -EINVAL. */
+int link_parse(const struct gpusvm_link *link, struct gpusvm_interconnect_link *ret);
 
 /* Hooks of the home; arg is the handle. */
 void fork_prepare(void *arg);

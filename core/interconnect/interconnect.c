@@ -34,7 +34,7 @@ void gpusvm_interconnect_fini(struct gpusvm_interconnect *ic)
 	host_waitq_destroy(&ic->idle);
 }
 
-static void set_bit(u64 *mask, unsigned bit, bool on)
+static void put_bit(u64 *mask, unsigned bit, bool on)
 {
 	if (on)
 		host_fetch_or(mask, (u64)1 << bit);
@@ -79,8 +79,8 @@ int gpusvm_interconnect_set(struct gpusvm_interconnect *ic, unsigned from, unsig
 	host_write_once(&row->to[to].told, link ? link->bandwidth_mbps : 0);
 	host_write_once(&row->to[to].flags, flags);
 	host_store_release(&row->to[to].bandwidth, bandwidth);
-	set_bit(&ic->map[from], to, flags & GPUSVM_LINK_MAP);
-	set_bit(&ic->copy[from], to, flags & GPUSVM_LINK_COPY);
+	put_bit(&ic->map[from], to, flags & GPUSVM_LINK_MAP);
+	put_bit(&ic->copy[from], to, flags & GPUSVM_LINK_COPY);
 	return 0;
 }
 

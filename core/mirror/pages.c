@@ -56,8 +56,10 @@ static int hold(struct gpusvm_pages *pages, struct gpusvm_pagemap *pagemap)
 	return (int)pages->n_held++;
 }
 
-/* -ENOSPC: more pagemaps than there is room for. */
-static int map_device(struct gpusvm_pages *pages, mm_pfn_t pfn, unsigned order, bool write)
+/* -ENOSPC: more pagemaps than there is room for. -EAGAIN: the way there was lost since it
+ * was said that the page may be kept. */
+static int map_device(struct gpusvm_pages *pages, mm_pfn_t pfn, unsigned order, bool write,
+		      const struct gpusvm_ctx *ctx)
 {
 	struct mm_page *page = mm_pfn_page(pages->mm, pfn);
 	struct gpusvm_pagemap *pagemap = gpusvm_page_pagemap(page);
@@ -68,7 +70,7 @@ static int map_device(struct gpusvm_pages *pages, mm_pfn_t pfn, unsigned order, 
 		return index;
 	addr = pagemap->ops->device_map(pagemap, pages->dev, page, order, write);
 	if (gpusvm_addr_proto(addr) == GPUSVM_PROTO_NONE)
-		return -EFAULT;
+		return ctx->keep && ctx->keep(ctx->keep_arg, page) ? -EFAULT : -EAGAIN;
 	HOST_ASSERT(gpusvm_addr_proto(addr) != GPUSVM_PROTO_SYSTEM &&
 		    gpusvm_addr_order(addr) == order);
 	if (pages->max_held > 1)
@@ -99,7 +101,8 @@ static struct gpusvm_pagemap **held_alloc(u32 max_held, u32 max_addrs)
 {
 	return NULL;
 }
-static int map_device(struct gpusvm_pages *pages, mm_pfn_t pfn, unsigned order, bool write)
+static int map_device(struct gpusvm_pages *pages, mm_pfn_t pfn, unsigned order, bool write,
+		      const struct gpusvm_ctx *ctx)
 {
 	return -EFAULT;
 }
@@ -147,6 +150,16 @@ bool gpusvm_pages_valid(struct gpusvm_mirror *mirror, const struct gpusvm_pages 
 {
 	HOST_ASSERT(host_rwlock_held(&mirror->notifier_lock));
 	return flags_of(pages) & GPUSVM_PAGES_VALID;
+}
+
+bool gpusvm_pages_holds(struct gpusvm_mirror *mirror, const struct gpusvm_pages *pages,
+			const struct gpusvm_pagemap *pagemap)
+{
+	HOST_ASSERT(host_rwlock_held(&mirror->notifier_lock));
+	for (u32 i = 0; i < pages->n_held; i++)
+		if (pages->held[i] == pagemap)
+			return true;
+	return false;
 }
 
 void gpusvm_pages_invalidate(struct gpusvm_mirror *mirror, struct gpusvm_pages *pages)
@@ -330,7 +343,7 @@ static int map_fresh(struct get *get, struct gpusvm_pages *fresh)
 	for (u64 i = 0; i < get->npages; i += (u64)1 << order) {
 		order = mirror_run_order(get->pfns, get->start, i, get->npages);
 		if (get->pfns[i] & MM_PFN_DEVICE)
-			err = map_device(fresh, get->pfns[i], order, get->write);
+			err = map_device(fresh, get->pfns[i], order, get->write, get->ctx);
 		else
 			err = map_system(get, fresh, i, order);
 		if (err)

@@ -52,7 +52,7 @@ static int evict_run(struct mm_migrate *m, struct pagemap_copies *copies, u64 fr
 	}
 	mm_migrate_end(m);
 	if (moved && ops->migrated)
-		ops->migrated(devmem, devmem->mm, 0, moved, false, GPUSVM_MIGRATE_EVICTION,
+		ops->migrated(devmem, devmem->mm, 0, moved, false, NULL, GPUSVM_MIGRATE_EVICTION,
 			      started);
 	return err;
 }

@@ -87,8 +87,8 @@ static int fault_pages(struct mm_cpu_fault *fault, u64 base, unsigned first, uns
 	}
 	mm_migrate_end(m);
 	if (moved && ops->migrated)
-		ops->migrated(devmem, fault->mm, m->start, moved, false, GPUSVM_MIGRATE_CPU_FAULT,
-			      started);
+		ops->migrated(devmem, fault->mm, m->start, moved, false, NULL,
+			      GPUSVM_MIGRATE_CPU_FAULT, started);
 	if (!ours)
 		return 0;
 	if (!err && !fed)

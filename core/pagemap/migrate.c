@@ -37,9 +37,19 @@ struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, 
 
 /* ---- Sources --------------------------------------------------------------- */
 
-static bool select_peer(void *pagemap, struct mm_page *page)
+/* Whose pages come along. */
+struct sources {
+	const struct gpusvm_pagemap *own;
+	const struct gpusvm_migrate_details *details;
+};
+
+static bool select_peer(void *arg, struct mm_page *page)
 {
-	return gpusvm_page_pagemap(page) != pagemap;
+	const struct sources *s = arg;
+
+	if (gpusvm_page_pagemap(page) == s->own)
+		return false;
+	return !s->details->take || s->details->take(s->details->take_arg, page);
 }
 
 /* Where our device finds entry i. NONE with *zero: nowhere, it is to be cleared;
@@ -59,8 +69,13 @@ static struct gpusvm_addr source_addr(struct pagemap_migration *w, unsigned i, b
 		return pagemap_dma_addr(mm_migrate_dma(&w->m, i, &order), false);
 	page = mm_mpfn_page(src);
 	peer = gpusvm_page_pagemap(page);
-	w->peers[i] = peer->ops->device_map(peer, w->copies.devmem->pagemap->dev, page,
-					    src & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0, false);
+	order = src & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0;
+	if (peer->ops->copy_map)
+		w->peers[i] =
+		    peer->ops->copy_map(peer, w->copies.devmem->pagemap->dev, page, order);
+	else
+		w->peers[i] =
+		    peer->ops->device_map(peer, w->copies.devmem->pagemap->dev, page, order, false);
 	return w->peers[i];
 }
 
@@ -72,7 +87,9 @@ static void unmap_peers(struct pagemap_migration *w)
 		if (gpusvm_addr_proto(w->peers[i]) == GPUSVM_PROTO_NONE)
 			continue;
 		peer = gpusvm_page_pagemap(mm_mpfn_page(w->m.src[i]));
-		if (peer->ops->device_unmap)
+		if (peer->ops->copy_map)
+			peer->ops->copy_unmap(peer, w->copies.devmem->pagemap->dev, w->peers[i]);
+		else if (peer->ops->device_unmap)
 			peer->ops->device_unmap(peer, w->copies.devmem->pagemap->dev, w->peers[i]);
 	}
 }
@@ -138,6 +155,39 @@ static void abandon_all(struct pagemap_migration *w)
 	}
 }
 
+/* Tells what came straight from peers, each run of one peer's at once; pages. After
+ * the commit, before the end frees their frames there. */
+static u64 tell_peers(struct pagemap_migration *w, u64 started)
+{
+	struct gpusvm_devmem *devmem = w->copies.devmem;
+	struct gpusvm_pagemap *peer = NULL, *next;
+	u64 all = 0, pages = 0;
+	unsigned i, n, first = 0;
+
+	for (i = 0; i <= w->m.npages; i += n) {
+		mm_mpfn_t src = i < w->m.npages ? w->m.src[i] : 0;
+
+		n = pagemap_mpfn_pages(src);
+		next = NULL;
+		if (src & MM_MPFN_MIGRATE && !(src & MM_MPFN_SYSTEM))
+			next = gpusvm_page_pagemap(mm_mpfn_page(src));
+		if (next != peer) {
+			if (peer && devmem->pagemap->ops->migrated)
+				devmem->pagemap->ops->migrated(
+				    devmem, devmem->mm, w->m.start + first * HOST_PAGE_SIZE, pages,
+				    true, peer, GPUSVM_MIGRATE_REQUEST, started);
+			peer = next;
+			first = i;
+			pages = 0;
+		}
+		if (next) {
+			pages += n;
+			all += n;
+		}
+	}
+	return all;
+}
+
 /* Between begin and end. */
 static int transfer(struct pagemap_migration *w)
 {
@@ -171,11 +221,9 @@ static void count_rest(struct gpusvm_devmem *devmem, u64 start, unsigned first, 
 
 		mm_page_states(devmem->mm, at, at + n * HOST_PAGE_SIZE, states);
 		for (unsigned k = 0; k < n; k++) {
-			struct mm_page *page = states[k].page;
-
-			if (page && gpusvm_page_pagemap(page) == devmem->pagemap)
+			if (states[k].owner == devmem->pagemap)
 				result->already++;
-			else if (page || (states[k].flags & MM_STATE_MAPPED))
+			else if (states[k].owner || (states[k].flags & MM_STATE_MAPPED))
 				result->stayed++;
 			else
 				result->holes++;
@@ -234,8 +282,9 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 			const struct gpusvm_migrate_details *details,
 			struct gpusvm_migrate_result *result)
 {
+	struct sources sources = {.own = devmem->pagemap, .details = details};
 	bool peers = devmem->pagemap->dev != NULL;
-	u64 started = host_now();
+	u64 started = host_now(), from_peers = 0;
 	struct pagemap_migration *w;
 	int err;
 
@@ -250,7 +299,7 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 		     (compound_fits(devmem, details) ? MM_MIGRATE_COMPOUND : 0);
 	w->m.migrator = devmem->pagemap;
 	w->m.select = select_peer;
-	w->m.select_arg = devmem->pagemap;
+	w->m.select_arg = &sources;
 	err = mm_migrate_begin(&w->m);
 	if (!err) {
 		devmem->unplaced = 0;
@@ -258,13 +307,16 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 		/* Before the CPU goes on, or its first fault would not wait. */
 		if (!err && details->timeslice)
 			host_write_once(&devmem->timeslice_end, host_now() + details->timeslice);
+		if (!err && peers)
+			from_peers = tell_peers(w, started);
 		mm_migrate_end(&w->m);
 	}
 	if (!err)
 		count(devmem, &w->m, result);
 	host_free(w);
-	if (!err && result->moved && devmem->pagemap->ops->migrated)
-		devmem->pagemap->ops->migrated(devmem, devmem->mm, start, result->moved, true,
+	if (!err && result->moved > from_peers && devmem->pagemap->ops->migrated)
+		devmem->pagemap->ops->migrated(devmem, devmem->mm, start,
+					       result->moved - from_peers, true, NULL,
 					       GPUSVM_MIGRATE_REQUEST, started);
 	return err;
 }

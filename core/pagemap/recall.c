@@ -13,12 +13,15 @@ struct recall {
 	struct pagemap_migration *w;
 	struct gpusvm_devmem **owners; /* of each page that was collected; a reference each
 					* time it differs from the one before, else NULL */
-	struct gpusvm_pagemap *except;
+	bool (*spare)(void *arg, struct mm_page *page);
+	void *arg;
 };
 
-static bool select_others(void *except, struct mm_page *page)
+static bool select_recalled(void *arg, struct mm_page *page)
 {
-	return gpusvm_page_pagemap(page) != except;
+	const struct recall *r = arg;
+
+	return !r->spare || !r->spare(r->arg, page);
 }
 
 /* Notes whose pages go, and keeps them. */
@@ -55,8 +58,8 @@ static void tell_owners(struct recall *r, u64 started)
 		if (i == m->npages || r->owners[i]) {
 			if (devmem && moved && devmem->pagemap->ops->migrated)
 				devmem->pagemap->ops->migrated(
-					devmem, m->mm, m->start + first * HOST_PAGE_SIZE, moved,
-					false, GPUSVM_MIGRATE_REQUEST, started);
+				    devmem, m->mm, m->start + first * HOST_PAGE_SIZE, moved, false,
+				    NULL, GPUSVM_MIGRATE_REQUEST, started);
 			if (devmem)
 				gpusvm_devmem_put(devmem);
 			if (i == m->npages)
@@ -115,7 +118,7 @@ static void count_rest(struct recall *r, struct gpusvm_migrate_result *result)
 			result->moved += n;
 		} else {
 			mm_page_states(m->mm, at, at + HOST_PAGE_SIZE, &state);
-			if (state.page)
+			if (state.owner)
 				result->stayed++;
 			else if (state.flags & MM_STATE_MAPPED)
 				result->already++;
@@ -134,8 +137,8 @@ static int recall(struct recall *r, struct gpusvm_migrate_result *result)
 	int err;
 
 	m->flags = MM_MIGRATE_DEVICE | MM_MIGRATE_COMPOUND;
-	m->select = select_others;
-	m->select_arg = r->except;
+	m->select = select_recalled;
+	m->select_arg = r;
 	err = mm_migrate_begin(m);
 	if (err)
 		return err;
@@ -155,11 +158,12 @@ static int recall(struct recall *r, struct gpusvm_migrate_result *result)
 	return err;
 }
 
-int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end, struct gpusvm_pagemap *except,
+int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end,
+			  bool (*spare)(void *arg, struct mm_page *page), void *arg,
 			  struct gpusvm_migrate_result *result)
 {
 	unsigned npages = (unsigned)((end - start) >> HOST_PAGE_SHIFT);
-	struct recall r = { .except = except };
+	struct recall r = {.spare = spare, .arg = arg};
 	int err = -ENOMEM;
 
 	*result = (struct gpusvm_migrate_result){ 0 };

@@ -41,6 +41,8 @@ static u8 *side(struct soft_device *dev, struct gpusvm_addr addr, u64 offset, u6
 	switch (gpusvm_addr_proto(addr)) {
 	case GPUSVM_PROTO_LOCAL:
 		return length <= vram && address <= vram - length ? dev->vram + address : NULL;
+	case GPUSVM_PROTO_PEER:
+		return soft_peer_memory(dev, address, length);
 	case GPUSVM_PROTO_SYSTEM:
 		return mm_bus_begin(address, length, write);
 	default:

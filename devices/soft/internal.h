@@ -13,6 +13,7 @@
  *   command.c    what each command does
  *   copy.c       the copy engines
  *   wait.c       waiting for fences without a thread
+ *   peer.c       memory of other software GPUs
  *
  * Locks (ranks of host/lock_order.h; none of one rank is held with another)
  *   memory_lock         RANK_DEVICE_MEMORY  the buddy allocator
@@ -22,8 +23,8 @@
  *   faults.lock         RANK_DEVICE_QUEUE   the fault queue
  *   copier.lock         RANK_DEVICE_QUEUE   copies that wait
  *   pause_lock          RANK_DEVICE_QUEUE   the count of pauses
- * Without locks: markers and generations (tlb.h), attention (below), a lane's
- * fault word (fault.c), a run's next item (command.c).
+ * Without locks: windows to peers (peer.c), markers and generations (tlb.h), attention (below), a
+ * lane's fault word (fault.c), a run's next item (command.c).
  */
 #ifndef GPUSVM_SOFT_INTERNAL_H
 #define GPUSVM_SOFT_INTERNAL_H
@@ -196,6 +197,8 @@ struct soft_device {
 	struct host_waitq pause_wq; /* lanes, until resume */
 	struct host_waitq drain_wq; /* those who wait for accesses to end */
 
+	struct soft_device *peers[GPUSVM_PEER_WINDOWS]; /* peer.c; atomic */
+
 	u32 vm_ids, n_vms, n_queues;
 	u64 flushes, flush_waits;
 	u64 flush_latency; /* ns */
@@ -301,6 +304,11 @@ int soft_command_run(struct gpusvm_lane *lane, const struct gpusvm_command *comm
 /* Items of lane->run, until none is left or other work waits (helper). */
 void soft_command_items(struct gpusvm_lane *lane, bool helper);
 bool soft_run_exhausted(const struct soft_run *run);
+
+/* peer.c: ops; and the memory behind a peer's address, or NULL where there is none. */
+int soft_peer_attach(struct gpusvm_device *device, unsigned window, struct gpusvm_device *peer);
+void soft_peer_detach(struct gpusvm_device *device, unsigned window);
+u8 *soft_peer_memory(struct soft_device *dev, u64 address, u64 length);
 
 /* copy.c */
 void soft_copier_init(struct soft_device *dev);

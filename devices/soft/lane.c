@@ -162,6 +162,11 @@ static int try_open(struct gpusvm_lane *lane, unsigned slot, u64 va, enum gpusvm
 	if (soft_leaf_proto(leaf) == GPUSVM_PROTO_LOCAL) {
 		open->ptr = lane->dev->vram + base;
 		write = soft_leaf_write(leaf);
+	} else if (soft_leaf_proto(leaf) == GPUSVM_PROTO_PEER) {
+		open->ptr = soft_peer_memory(lane->dev, base, size);
+		if (!open->ptr)
+			return TRY_VANISHED;
+		write = soft_leaf_write(leaf);
 	} else {
 		open->ptr = mm_bus_begin(base, size, write);
 		if (!open->ptr)

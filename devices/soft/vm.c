@@ -57,7 +57,8 @@ int soft_vm_prepare(struct gpusvm_device_vm *vm, u64 va, u64 length, bool small)
 	return err;
 }
 
-/* What a lane may follow: memory that this device has, or system memory. */
+/* What a lane may follow: memory that this device has or that a peer's window shows, or
+ * system memory. */
 static void check_run(struct gpusvm_device_vm *vm, struct gpusvm_addr run)
 {
 	u64 size = HOST_PAGE_SIZE << gpusvm_addr_order(run);
@@ -69,6 +70,9 @@ static void check_run(struct gpusvm_device_vm *vm, struct gpusvm_addr run)
 		return;
 	case GPUSVM_PROTO_LOCAL:
 		HOST_CHECK(size <= vram && gpusvm_addr_address(run) <= vram - size);
+		return;
+	case GPUSVM_PROTO_PEER:
+		HOST_CHECK(soft_peer_memory(vm->dev, gpusvm_addr_address(run), size));
 		return;
 	default:
 		HOST_CHECK(!"an address that this device has no way to");

@@ -378,6 +378,7 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 
 		ret->flags = 0;
 		ret->order = block && block->huge ? HOST_HUGE_ORDER : 0;
+		ret->owner = NULL;
 		ret->page = NULL;
 		if (!vma)
 			continue;
@@ -387,19 +388,22 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 			ret->flags |= MM_STATE_POPULATED;
 		if (p && p->state == MODEL_ZERO)
 			ret->flags |= MM_STATE_ZERO;
-		if (p && p->state == MODEL_DEVICE)
+		if (p && p->state == MODEL_DEVICE) {
 			ret->page = model_page_head(p->what);
+			ret->owner = mm_region_priv(mm_page_region(p->what));
+		}
 	}
 	host_mutex_unlock(&mm->lock);
 }
 
-void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
+void mm_page_owners(struct mm *mm, u64 start, u64 end, const void **ret)
 {
 	host_mutex_lock(&mm->lock);
 	for (u64 a = start; a < end; a += HOST_PAGE_SIZE) {
 		struct model_page *p = model_vma_at(mm, a) ? model_page(mm, a) : NULL;
 
-		*ret++ = p && p->state == MODEL_DEVICE ? model_page_head(p->what) : NULL;
+		*ret++ =
+		    p && p->state == MODEL_DEVICE ? mm_region_priv(mm_page_region(p->what)) : NULL;
 	}
 	host_mutex_unlock(&mm->lock);
 }

@@ -70,6 +70,12 @@ void host_work_stop(void);
  * come home in between may need them). */
 void host_posix_abandon(void **mapping, size_t *size);
 
+/* To make a thread is to call malloc, which on a thread of the library would map memory
+ * outside of the arena. With a starter set, host_thread_start has it call create(arg)
+ * on a thread that may, and give its value. NULL: none. One thread at a time starts
+ * threads while one is set. */
+void host_posix_set_starter(int (*starter)(int (*create)(void *arg), void *arg));
+
 /* ---- Arena ----------------------------------------------------------------
  * One reserve of addresses, from which all memory of host.h and all stacks are
  * taken. Never mirrored. Between open and close nothing is mapped or unmapped

@@ -54,8 +54,23 @@ static void thread_name(pthread_t thread, const char *name)
 	pthread_setname_np(thread, cut);
 }
 
-static int thread_create(struct posix_thread *pt, size_t stack_size)
+static int (*starter)(int (*create)(void *arg), void *arg) HOST_STATIC;
+
+void host_posix_set_starter(int (*fn)(int (*create)(void *arg), void *arg))
 {
+	host_store_release(&starter, fn);
+}
+
+/* In the arena, for whichever thread does it. */
+struct creation {
+	struct posix_thread *pt;
+	size_t stack_size;
+};
+
+static int thread_create(void *arg)
+{
+	const struct creation *creation = arg;
+	struct posix_thread *pt = creation->pt;
 	pthread_attr_t attr;
 	sigset_t blocked;
 	int err;
@@ -69,10 +84,19 @@ static int thread_create(struct posix_thread *pt, size_t stack_size)
 	HOST_CHECK(pthread_attr_init(&attr) == 0);
 	HOST_CHECK(pthread_attr_setsigmask_np(&attr, &blocked) == 0);
 	if (pt->stack)
-		HOST_CHECK(pthread_attr_setstack(&attr, pt->stack, stack_size) == 0);
+		HOST_CHECK(pthread_attr_setstack(&attr, pt->stack, creation->stack_size) == 0);
 	err = pthread_create(&pt->thread, &attr, thread_main, pt);
 	HOST_CHECK(pthread_attr_destroy(&attr) == 0);
 	return -err;
+}
+
+/* This thread's stack is the library's while a starter is set: so is creation. */
+static int thread_make(struct posix_thread *pt, size_t stack_size)
+{
+	struct creation creation = {pt, stack_size};
+	int (*start)(int (*create)(void *arg), void *arg) = host_load_acquire(&starter);
+
+	return start ? start(thread_create, &creation) : thread_create(&creation);
 }
 
 int host_thread_start(struct host_thread *t, const char *name, void (*fn)(void *), void *arg)
@@ -91,7 +115,7 @@ int host_thread_start(struct host_thread *t, const char *name, void (*fn)(void *
 		pt->stack = host_posix_stack_alloc(&size);
 		if (!pt->stack && size)
 			return -ENOMEM;
-		err = thread_create(pt, size);
+		err = thread_make(pt, size);
 		if (!err) {
 			pt->stack_pages = (u32)(size >> HOST_PAGE_SHIFT);
 			pt->started = 1;
@@ -151,6 +175,7 @@ void host_relax(void)
 
 void host_posix_abandon(void **mapping, size_t *size)
 {
+	starter = NULL;
 	rank_abandon();
 	work_abandon();
 	memory_abandon(mapping, size);

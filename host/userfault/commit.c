@@ -482,7 +482,11 @@ static bool commit_across(struct mm *mm, struct mm_migrate *m, struct transactio
 		block_set(b, at, entry(ENTRY_DEVICE, frame_id(to)));
 	host_write_once(&to->rmap, rmap(b, at));
 	host_write_once(&from->rmap, RMAP_NONE);
+	/* Who waits faults again, and finds it on its new device. */
+	(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE,
+			head ? HOST_HUGE_SIZE : HOST_PAGE_SIZE);
 	section_leave(mm, b);
+	host_wake_all(block_waitq(mm, b));
 	(void)t;
 	return true;
 }

@@ -212,7 +212,6 @@ struct mm {
 	struct host_waitq waitqs[BLOCK_WAITQS]; /* for MOVING pages, by block number */
 
 	struct mm_region *regions[REGIONS];
-	u32 region_end; /* next free frame id */
 	struct host_mutex regions_lock;
 
 	struct staging staging;

@@ -344,6 +344,12 @@ static void states_of_system(struct mm *mm, u64 at, u64 start, u64 end, struct m
 	} while (n == (int)STATE_REGIONS && start < end);
 }
 
+/* Context: in a section, or the frame's region may go. */
+static const void *frame_owner(struct mm *mm, u32 id)
+{
+	return mm_region_priv(mm_page_region(frame_page(mm, id, false)));
+}
+
 /* What we hold of [start, end), within one block, in our own tables. */
 static void states_of_device(struct mm *mm, struct block *b, u64 start, u64 end,
 			     struct mm_page_state *ret)
@@ -360,8 +366,10 @@ static void states_of_device(struct mm *mm, struct block *b, u64 start, u64 end,
 		/* Whatever the kernel has seen there is on its way. */
 		ret->flags = (ret->flags & ~(u32)MM_STATE_ZERO) | MM_STATE_POPULATED;
 		ret->order = head ? HOST_HUGE_ORDER : 0;
-		if (entry_kind(e) != ENTRY_OUT)
+		if (entry_kind(e) != ENTRY_OUT) {
 			ret->page = frame_page(mm, entry_id(e), head);
+			ret->owner = frame_owner(mm, entry_id(e));
+		}
 	}
 	section_leave(mm, b);
 }
@@ -391,7 +399,7 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 	}
 }
 
-void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
+void mm_page_owners(struct mm *mm, u64 start, u64 end, const void **ret)
 {
 	host_memset(ret, 0, ((end - start) >> HOST_PAGE_SHIFT) * sizeof(*ret));
 	for (u64 at = start, next; at < end; at = next) {
@@ -407,8 +415,7 @@ void mm_page_frames(struct mm *mm, u64 start, u64 end, struct mm_page **ret)
 			entry_t e = head ? b->uniform : block_get(b, page_in_block(a));
 
 			if (entry_kind(e) == ENTRY_DEVICE || entry_kind(e) == ENTRY_IN)
-				ret[(a - start) >> HOST_PAGE_SHIFT] =
-				    frame_page(mm, entry_id(e), head);
+				ret[(a - start) >> HOST_PAGE_SHIFT] = frame_owner(mm, entry_id(e));
 		}
 		section_leave(mm, b);
 	}

@@ -40,7 +40,6 @@ static void locks_init(struct mm *mm)
 	host_mutex_init(&mm->regions_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->extents_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->ahead.lock, RANK_LEAF);
-	mm->region_end = HOST_HUGE_PAGES; /* ids begin above 0 */
 	notifiers_init(mm);
 }
 

@@ -10,6 +10,25 @@
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
 
+/* The lowest numbers for npages frames that no region has. Those of a region that is gone
+ * are free: none of its frames was in use. regions_lock held. */
+static bool find_base(struct mm *mm, u64 npages, u32 *ret)
+{
+	u64 base = HOST_HUGE_PAGES; /* ids begin above 0 */
+	unsigned i = 0;
+
+	while (i < REGIONS) {
+		const struct mm_region *r = mm->regions[i++];
+
+		if (!r || base + npages <= r->base || base >= r->base + r->npages)
+			continue;
+		base = r->base + r->npages; /* behind it, and all over again */
+		i = 0;
+	}
+	*ret = (u32)base;
+	return base + npages <= ENTRY_ID_MASK;
+}
+
 int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 		     struct mm_region **ret)
 {
@@ -34,12 +53,10 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 	host_mutex_lock(&mm->regions_lock);
 	for (slot = 0; slot < REGIONS && mm->regions[slot]; slot++)
 		;
-	if (slot == REGIONS || npages > ENTRY_ID_MASK - mm->region_end) {
+	if (slot == REGIONS || !find_base(mm, npages, &r->base)) {
 		host_mutex_unlock(&mm->regions_lock);
 		goto fail;
 	}
-	r->base = mm->region_end;
-	mm->region_end += (u32)npages;
 	host_store_release(&mm->regions[slot], r);
 	host_mutex_unlock(&mm->regions_lock);
 	*ret = r;

@@ -12,8 +12,25 @@ enum gpusvm_proto {
 	GPUSVM_PROTO_NONE = 0, /* nothing here: a sparse array's gap */
 	GPUSVM_PROTO_SYSTEM,   /* dma address of system memory */
 	GPUSVM_PROTO_LOCAL,    /* byte offset in the device's own memory */
-	GPUSVM_PROTO_PEER,     /* a peer's memory, in the words of the link */
+	GPUSVM_PROTO_PEER,     /* a peer's memory: gpusvm_peer_address */
 };
+
+/* In a peer's memory: the window under which the device knows the peer (see peer_attach
+ * of <gpusvm/device.h>), and the byte in that one's memory. */
+#define GPUSVM_PEER_SHIFT 48u
+#define GPUSVM_PEER_WINDOWS 64u
+static inline u64 gpusvm_peer_address(unsigned window, u64 offset)
+{
+	return (u64)window << GPUSVM_PEER_SHIFT | offset;
+}
+static inline unsigned gpusvm_peer_window(u64 address)
+{
+	return (unsigned)(address >> GPUSVM_PEER_SHIFT) & (GPUSVM_PEER_WINDOWS - 1);
+}
+static inline u64 gpusvm_peer_offset(u64 address)
+{
+	return address & (((u64)1 << GPUSVM_PEER_SHIFT) - 1);
+}
 
 /* An aligned run of 1 << order pages of 4K. Packed in one word: an array of
  * these is the largest thing that the core keeps per page. Addresses are page

@@ -164,6 +164,17 @@ struct gpusvm_device_ops {
 	int (*copy)(struct gpusvm_device *device, const struct gpusvm_copy *list, unsigned n,
 		    struct gpusvm_fence *after, struct gpusvm_fence *done);
 
+	/* Peers. attach makes all memory of another device reachable under a window
+	 * (below GPUSVM_PEER_WINDOWS): from then on addresses of GPUSVM_PROTO_PEER that
+	 * name it may be mapped in vms, and be sides of copies. The same peer may be
+	 * attached again; the window must be free else (-EBUSY). -EOPNOTSUPP: no way
+	 * to a device of its kind. After detach no such address is used: the caller has
+	 * unmapped, flushed and waited for copies before. The peer outlives it. Both
+	 * may be NULL: a device without peers. May sleep. */
+	int (*peer_attach)(struct gpusvm_device *device, unsigned window,
+			   struct gpusvm_device *peer);
+	void (*peer_detach)(struct gpusvm_device *device, unsigned window);
+
 	/* token: returned by vm_token, to tell VMs apart in faults. -ENOMEM, -ENODEV
 	 * (stopped). */
 	int (*vm_create)(struct gpusvm_device *device, void *token, struct gpusvm_device_vm **ret);

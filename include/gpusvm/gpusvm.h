@@ -107,6 +107,12 @@ static inline struct gpusvm_location gpusvm_device(int device)
 {
 	return gpusvm_device_region(device, 0);
 }
+static inline struct gpusvm_location gpusvm_fd(int fd)
+{
+	struct gpusvm_location where = {GPUSVM_LOCATION_FD, -1, 0, fd};
+
+	return where;
+}
 
 /* Whoever faults: as a preferred location, and as the target of a queue's prefetch. */
 static inline struct gpusvm_location gpusvm_faulting(void)
@@ -143,7 +149,19 @@ struct gpusvm_device_info {
 	uint64_t flags; /* GPUSVM_DEVICE_* */
 };
 
-struct gpusvm_link_desc;
+/* A way by which one device (from) reaches the memory of another (to). It has one
+ * direction; the way back is a link of its own. Not transitive. */
+struct gpusvm_link {
+	size_t size;
+	uint64_t bandwidth_mbps; /* MB/s; 0: not known */
+	uint64_t latency_ns;
+	uint64_t flags; /* GPUSVM_LINK_MAP: pages of `to` are mapped where they are;
+			 * GPUSVM_LINK_COPY: they can be copied from there */
+};
+struct gpusvm_link_desc {
+	int from, to;
+	struct gpusvm_link link;
+};
 
 /* Do without a feature of the kernel, as if it did not have it. What is then
  * promised less shows in gpusvm_caps. */
@@ -158,7 +176,8 @@ struct gpusvm_options {
 	 * same size. None: one "soft" device with 256 MiB. */
 	const struct gpusvm_device_desc *devices;
 	unsigned n_devices;
-	/* Must be none so far: -EOPNOTSUPP. */
+	/* The links between these devices to begin with; of one pair the last counts. All
+	 * elements' links have the same size. */
 	const struct gpusvm_link_desc *links;
 	unsigned n_links;
 	/* How the process's memory is managed. NULL: the best there is;
@@ -177,7 +196,7 @@ struct gpusvm_options {
  * devices. With options NULL and a handle open already: that one, counted.
  *   -EBUSY       options were given and a handle is open
  *   -EINVAL      an option that cannot be: an unknown home, kind or flag; VRAM
- *                and NO_VRAM together
+ *                and NO_VRAM together; a link from or to no device, or to itself
  *   -EOPNOTSUPP  an option that is known and not there; or the kernel lacks what
  *                the home needs
  *   -ENOSYS      the kernel has no userfaultfd
@@ -221,6 +240,27 @@ GPUSVM_API int gpusvm_device_info(struct gpusvm *svm, int device, struct gpusvm_
  * Linux: unbinding a driver from its device (drm_dev_unplug).
  */
 GPUSVM_API int gpusvm_device_unbind(struct gpusvm *svm, int device);
+
+/*
+ * Hot plug: adds a device to those of the handle. Its index, which no other had or
+ * will have; or negative:
+ *   -ENOSPC  64 indices were given
+ *   -EINVAL, -EOPNOTSUPP, -EAGAIN as gpusvm_open
+ * It has no links yet. Linux: probing a device.
+ */
+GPUSVM_API int gpusvm_device_bind(struct gpusvm *svm, const struct gpusvm_device_desc *desc);
+
+/*
+ * From now on `from` reaches the memory of `to` by this link, and by nothing else; NULL:
+ * not at all. What the link before was good for and this one is not has ended when
+ * the call returns: nothing is mapped or copied over it, and pages are found another
+ * way when they are next needed. Taking down what is not up is legal.
+ *   -EINVAL      from and to are the same; an unknown flag
+ *   -EOPNOTSUPP  the two kinds of device have no way to each other
+ * CUDA: cudaDeviceEnablePeerAccess, which has no weights.
+ */
+GPUSVM_API int gpusvm_link_set(struct gpusvm *svm, int from, int to,
+			       const struct gpusvm_link *link);
 
 /* ---- Memory -------------------------------------------------------------- */
 

@@ -254,6 +254,9 @@ int gpusvm_pages_get(struct gpusvm_mirror *mirror, struct gpusvm_pages **pages, 
 		     const struct gpusvm_ctx *ctx);
 /* The last word before a commit. Notifier lock held. */
 bool gpusvm_pages_valid(struct gpusvm_mirror *mirror, const struct gpusvm_pages *pages);
+/* Are addresses in this pagemap's memory mapped? Notifier lock held. */
+bool gpusvm_pages_holds(struct gpusvm_mirror *mirror, const struct gpusvm_pages *pages,
+			const struct gpusvm_pagemap *pagemap);
 /* Not valid any more; addresses stay mapped until unmap. Notifier lock held for
  * writing: first pass of an invalidation. */
 void gpusvm_pages_invalidate(struct gpusvm_mirror *mirror, struct gpusvm_pages *pages);

@@ -43,6 +43,13 @@ struct gpusvm_pagemap_ops {
 					 struct mm_page *page, unsigned order, bool write);
 	/* Undoes it; may be NULL. Context: RANK_MIRROR held. */
 	void (*device_unmap)(struct gpusvm_pagemap *pagemap, void *dev, struct gpusvm_addr addr);
+	/* The same for a copy by dev out of this pagemap's memory, which may be allowed where
+	 * mapping is not; the way stays open until copy_unmap, which is called for each that
+	 * is not NONE. Both NULL: device_map and device_unmap say it. Context: no lock, no
+	 * sleep. */
+	struct gpusvm_addr (*copy_map)(struct gpusvm_pagemap *pagemap, void *dev,
+				       struct mm_page *page, unsigned order);
+	void (*copy_unmap)(struct gpusvm_pagemap *pagemap, void *dev, struct gpusvm_addr addr);
 	/* Moves [start, end) of mm here, from wherever it is, as far as it goes; the
 	 * pages stay timeslice ns at least. Best effort: 0 with what happened in
 	 * *result (never NULL). -ENODEV once revoked; -ENOSPC when no memory could be
@@ -56,11 +63,12 @@ struct gpusvm_pagemap_ops {
 	 * Pure, or on atomics of the device: called on the CPU fault path (law 5). */
 	void (*fault_window)(struct gpusvm_devmem *devmem, u64 address, unsigned fault, unsigned n,
 			     unsigned *first, unsigned *last);
-	/* n pages went to (or, to_device, came from) system memory. For statistics
-	 * and events; on the CPU fault path: no locks but RANK_LEAF. May be NULL.
-	 * cause: see enum gpusvm_migrate_cause. */
+	/* n pages went to system memory, or (to_device) came from there or straight from a
+	 * peer. For statistics and events; on the CPU fault path: no locks but RANK_LEAF. May
+	 * be NULL. peer: whose they were, NULL: system memory. cause: see enum
+	 * gpusvm_migrate_cause. */
 	void (*migrated)(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
-			 bool to_device, unsigned cause, u64 started);
+			 bool to_device, struct gpusvm_pagemap *peer, unsigned cause, u64 started);
 	/* The last reference is gone. May run where nothing may sleep long: defer. */
 	void (*destroy)(struct gpusvm_pagemap *pagemap);
 };
@@ -142,6 +150,10 @@ void gpusvm_devmem_put(struct gpusvm_devmem *devmem);
 struct gpusvm_migrate_details {
 	u64 timeslice; /* ns from the end of the migration */
 	bool compound; /* keep 2M pages whole (frames aligned and contiguous) */
+	/* Which pages of other devices come along; asked while they are in use. NULL: all
+	 * that can be copied from there. Context: as mm_migrate.select. */
+	bool (*take)(void *arg, struct mm_page *page);
+	void *take_arg;
 };
 
 /* Moves [start, end), at most 2M and not over a 2M boundary, into devmem: page
@@ -165,12 +177,13 @@ int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
 int gpusvm_devmem_evict(struct gpusvm_devmem *devmem);
 
 /* Brings what of [start, end), at most 2M and not over a 2M boundary, is on any
- * device but that of `except` (NULL: none) to system memory, by address: on
- * request, so that no timeslice is waited for. One attempt; result counts every
- * page, those in system memory as already.
+ * device to system memory, but for pages that spare says to leave (NULL: none), by
+ * address: on request, so that no timeslice is waited for. One attempt; result
+ * counts every page, those in system memory as already.
  *   0, -EINVAL, -EFAULT mm gone or a copy failed, -ENOMEM
  * May sleep; no lock of rank RANK_NOTIFIER_LIST or above. */
-int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end, struct gpusvm_pagemap *except,
+int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end,
+			  bool (*spare)(void *arg, struct mm_page *page), void *arg,
 			  struct gpusvm_migrate_result *result);
 
 #endif

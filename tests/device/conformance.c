@@ -427,6 +427,64 @@ static int case_local(struct world *w)
 	return PASSED;
 }
 
+/* The memory of another one, through a window: copies, reading, writing, and not after
+ * its leaves are gone. */
+static int case_peer(struct world *w)
+{
+	struct gpusvm_device *peer = NULL;
+	struct gpusvm_copy in, out;
+	struct gpusvm_addr run, got;
+	u64 frame, mine, at;
+	u8 page[4096];
+
+	NEED_VRAM(w);
+	if (!w->ops->peer_attach)
+		SKIP(w, "the device has no peers");
+	peer = w->target->create(w->target->arg);
+	CHECK(peer && w->ops->peer_attach(w->dev, GPUSVM_PEER_WINDOWS, peer) == -EINVAL);
+	CHECK(w->ops->peer_attach(w->dev, 5, peer) == 0);
+	CHECK(w->ops->peer_attach(w->dev, 5, peer) == 0);
+	CHECK(peer->ops->memory_alloc(peer, 9, &frame) == 0);
+	CHECK(w->ops->memory_alloc(w->dev, 9, &mine) == 0);
+	/* The destination pulls: system to peer, peer to device, device to system. */
+	fill(w->memory, 2 * MB, 5);
+	in = (struct gpusvm_copy){local(frame), sys(w, w->memory), 2 * MB};
+	CHECK(peer->ops->copy(peer, &in, 1, NULL, NULL) == 0);
+	at = gpusvm_peer_address(5, frame << 12);
+	in.src = gpusvm_addr_encode(at, GPUSVM_PROTO_PEER, 9, false);
+	in.dst = local(mine);
+	out = (struct gpusvm_copy){sys(w, w->memory + 2 * MB), local(mine), 2 * MB};
+	CHECK(w->ops->copy(w->dev, &in, 1, NULL, NULL) == 0);
+	CHECK(w->ops->copy(w->dev, &out, 1, NULL, NULL) == 0);
+	CHECK(memcmp(w->memory, w->memory + 2 * MB, 2 * MB) == 0);
+	/* Mapped: the second page for reading only. */
+	CHECK(w->ops->vm_prepare(w->vm, VA + 16 * MB, 2 * MB, true) == 0);
+	run = gpusvm_addr_encode(at, GPUSVM_PROTO_PEER, 0, true);
+	w->ops->vm_map(w->vm, VA + 16 * MB, &run, 1);
+	run = gpusvm_addr_encode(at + 4096, GPUSVM_PROTO_PEER, 0, false);
+	w->ops->vm_map(w->vm, VA + 16 * MB + 4096, &run, 1);
+	CHECK(w->ops->vm_query(w->vm, VA + 16 * MB + 4096, &got) && got.word == run.word);
+	fill(page, 4096, 6);
+	CHECK(do_write(w, VA + 16 * MB, page, 4096) == 0);
+	CHECK(do_write(w, VA + 16 * MB + 4096, page, 1) < 0);
+	CHECK(do_read(w, VA + 16 * MB + 4096, page, 4096) == 0);
+	CHECK(memcmp(page, w->memory + 4096, 4096) == 0);
+	fill(page, 4096, 6);
+	peer->ops->memory_read(peer, frame, w->memory);
+	CHECK(memcmp(page, w->memory, 4096) == 0);
+	/* Down again. */
+	CHECK(w->ops->vm_unmap(w->vm, VA + 16 * MB, 2 * MB));
+	at = w->ops->vm_flush_begin(w->vm, VA + 16 * MB, 2 * MB);
+	w->ops->vm_flush_wait(w->vm, VA + 16 * MB, 2 * MB, at);
+	w->ops->peer_detach(w->dev, 5);
+	CHECK(w->ops->copy(w->dev, &in, 1, NULL, NULL) != 0);
+	CHECK(do_touch(w, VA + 16 * MB, 4096, GPUSVM_ACCESS_READ) == -EFAULT);
+	w->ops->memory_free(w->dev, mine, 9);
+	peer->ops->memory_free(peer, frame, 9);
+	peer->ops->destroy(peer);
+	return PASSED;
+}
+
 /* ---- Faults -------------------------------------------------------------------------------- */
 
 static int case_faults(struct world *w)
@@ -920,6 +978,7 @@ static const struct {
     {"commands_2m", case_commands_2m},
     {"commands_4k", case_commands_4k},
     {"local", case_local},
+    {"peer", case_peer},
     {"faults", case_faults},
     {"permission", case_permission},
     {"fatal", case_fatal},

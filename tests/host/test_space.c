@@ -114,27 +114,31 @@ static void test_states(void **state)
 /* Frames alone, and of a compound one the head at each page. */
 static void test_frames(void **state)
 {
-	struct mm_page *pages[HUGE_PAGES + 2], *head;
+	const void *owners[HUGE_PAGES + 2];
+	struct mm_page *head, *page;
 	struct mm_page_state s;
 
 	(void)state;
 	on_device(1, 0, HUGE_PAGES, 3, true);
 	map(HUGE_PAGES, 1, HOME_RW);
 	put(HUGE_PAGES, 1);
-	mm_page_frames(mm, at(0), at(HUGE_PAGES + 2), pages);
-	head = pages[0];
+	mm_page_owners(mm, at(0), at(HUGE_PAGES + 2), owners);
+	head = state_of(0).page;
 	assert_non_null(head);
 	assert_ptr_equal(device_of(head), &devices[1]);
-	for (unsigned i = 1; i < HUGE_PAGES; i++)
+	for (unsigned i = 0; i < HUGE_PAGES; i++) {
+		page = state_of(i).page;
 		if (mm_page_order(head))
-			assert_ptr_equal(pages[i], head);
+			assert_ptr_equal(page, head);
 		else
-			assert_int_equal(mm_page_order(pages[i]), 0);
-	assert_null(pages[HUGE_PAGES]);
-	assert_null(pages[HUGE_PAGES + 1]);
+			assert_int_equal(mm_page_order(page), 0);
+		assert_ptr_equal(owners[i], mm_region_priv(mm_page_region(page)));
+		assert_ptr_equal(state_of(i).owner, owners[i]);
+	}
+	assert_null(owners[HUGE_PAGES]);
+	assert_null(owners[HUGE_PAGES + 1]);
 	s = state_of(100);
 	assert_int_equal(s.order, mm_page_order(head));
-	assert_ptr_equal(s.page, pages[100]);
 	expect(0, HUGE_PAGES, 3);
 }
 

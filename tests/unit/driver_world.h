@@ -22,7 +22,7 @@
 #define MiB ((u64)1 << 20)
 #define BASE ((u64)0x100000000) /* 2M aligned */
 #define HANG (60 * HOST_SEC)	/* a job that takes longer never ends */
-#define MAX_DEVICES 3
+#define MAX_DEVICES 4
 
 struct world {
 	struct mm *mm;

@@ -41,7 +41,7 @@ struct device {
 	u8 *memory;
 	u32 copies, copy_entries; /* atomic */
 	u32 fail_copy_at;	  /* the n-th from now on fails; 0: none */
-	u32 pages_in, pages_home, pages_evicted, pages_recalled;
+	u32 pages_in, pages_peer, pages_home, pages_evicted, pages_recalled;
 	u32 bos, destroyed;
 	u32 peer_maps; /* peers' mappings of our pages */
 	bool no_peers, whole_window, revoke_at_copy;
@@ -241,7 +241,7 @@ static void op_fault_window(struct gpusvm_devmem *devmem, u64 address, unsigned 
 }
 
 static void op_migrated(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
-			bool to_device, unsigned cause, u64 started)
+			bool to_device, struct gpusvm_pagemap *peer, unsigned cause, u64 started)
 {
 	struct device *d = bo_of(devmem)->dev;
 
@@ -249,7 +249,10 @@ static void op_migrated(struct gpusvm_devmem *devmem, struct mm *mm, u64 address
 	HOST_CHECK(started && pages);
 	HOST_CHECK(!to_device || cause == GPUSVM_MIGRATE_REQUEST);
 	HOST_CHECK((address == 0) == (cause == GPUSVM_MIGRATE_EVICTION));
-	if (to_device)
+	HOST_CHECK(!peer || (to_device && peer != devmem->pagemap));
+	if (peer)
+		host_add_return(&d->pages_peer, (u32)pages);
+	else if (to_device)
 		host_add_return(&d->pages_in, (u32)pages);
 	else if (cause == GPUSVM_MIGRATE_CPU_FAULT)
 		host_add_return(&d->pages_home, (u32)pages);
@@ -368,7 +371,7 @@ static unsigned on_device(struct device *d, u64 start, unsigned n)
 
 	mm_page_states(mm, start, start + n * HOST_PAGE_SIZE, s);
 	for (unsigned i = 0; i < n; i++)
-		found += s[i].page && gpusvm_page_pagemap(s[i].page) == &d->pagemap;
+		found += s[i].owner == &d->pagemap;
 	return found;
 }
 

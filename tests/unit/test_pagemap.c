@@ -126,6 +126,8 @@ static void test_peers(void **state)
 	assert_int_equal(migrate(&dev, BASE, 512, true, false, NULL), 0);
 	assert_int_equal(result.moved, 512);
 	assert_int_equal(dev2.n_used, 0);
+	assert_int_equal(dev.pages_peer, 512);
+	assert_int_equal(dev.pages_in, 0);
 	assert_int_equal(get(P(7)), 7);
 	/* From three places at once. */
 	assert_int_equal(migrate(&dev2, P(0), 16, false, true, NULL), 0);
@@ -240,6 +242,11 @@ static void test_mm_going(void **state)
 	gpusvm_devmem_put(&bo->base);
 }
 
+static bool is_of(void *pagemap, struct mm_page *page)
+{
+	return gpusvm_page_pagemap(page) == pagemap;
+}
+
 static void test_recall(void **state)
 {
 	(void)state;
@@ -248,16 +255,16 @@ static void test_recall(void **state)
 	put(P(40), 40);
 	assert_int_equal(migrate(&dev, P(0), 16, false, false, NULL), 0);
 	assert_int_equal(migrate(&dev2, P(32), 16, false, true, NULL), 0);
-	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), &dev2.pagemap, &result), 0);
+	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), is_of, &dev2.pagemap, &result), 0);
 	assert_int_equal(result.moved, 16);
 	assert_int_equal(result.stayed, 16);
 	assert_int_equal(result.already, 480);
 	assert_int_equal(dev.pages_recalled, 16);
 	assert_int_equal(migrate(&dev, P(0), 8, false, false, NULL), 0);
 	dev2.fail_copy_at = 1;
-	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), NULL, &result), -EFAULT);
+	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), NULL, NULL, &result), -EFAULT);
 	assert_int_equal(dev.n_used + dev2.n_used, 24);
-	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), NULL, &result), 0);
+	assert_int_equal(gpusvm_pagemap_recall(mm, P(0), P(512), NULL, NULL, &result), 0);
 	assert_int_equal(result.moved, 24);
 	assert_int_equal(dev.n_used + dev2.n_used, 0);
 	assert_int_equal(get(P(3)), 3);

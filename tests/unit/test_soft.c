@@ -12,6 +12,7 @@
 #include "devices/soft/fault.c"
 #include "devices/soft/lane.c"
 #include "devices/soft/pagetable.c"
+#include "devices/soft/peer.c"
 #include "devices/soft/tlb.c"
 #include "devices/soft/vm.c"
 #include "devices/soft/wait.c"

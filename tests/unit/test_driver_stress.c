@@ -9,6 +9,7 @@
 #include "tests/unit/driver_world.h"
 
 #define PAGE ((u64)4096)
+#define DEVICES 3 /* in each world */
 
 static u64 seed_of_run = 20261121;
 
@@ -78,8 +79,8 @@ static void op_write(struct naive *n, int device, u64 at, u64 length)
 		return;
 	for (u64 k = 0; k < length; k++)
 		n->bytes[at + k] = n->buffer[k] = (u8)(n->i * 31 + k * 7 + (k >> 8));
-	err = device < 0 ? model_cpu_write(n->w.mm, BASE + at, n->buffer, length) :
-			   device_write(&n->w, device, BASE + at, n->buffer, length);
+	err = device < 0 ? model_cpu_write(n->w.mm, BASE + at, n->buffer, length)
+			 : device_write(&n->w, device, BASE + at, n->buffer, length);
 	check(!err, "write failed", n->i);
 }
 
@@ -88,15 +89,15 @@ static void op_read(struct naive *n, int device, u64 at, u64 length)
 	bool ok = allowed(n, at, length) & MODEL_READ;
 	int err;
 
-	err = device < 0 ? model_cpu_read(n->w.mm, BASE + at, n->buffer, length) :
-			   device_read(&n->w, device, BASE + at, n->buffer, length);
+	err = device < 0 ? model_cpu_read(n->w.mm, BASE + at, n->buffer, length)
+			 : device_read(&n->w, device, BASE + at, n->buffer, length);
 	check(ok ? !err : err == -EFAULT, "a read's result", n->i);
 	check(!ok || !memcmp(n->buffer, n->bytes + at, length), "wrong bytes", n->i);
 }
 
 static void op_device(struct naive *n)
 {
-	int device = (int)below(n, MAX_DEVICES);
+	int device = (int)below(n, DEVICES);
 	u64 at, length, from, old;
 
 	pick(n, &at, &length);
@@ -167,8 +168,7 @@ static void op_mapping(struct naive *n)
 		break;
 	case 1:
 	case 2: /* over whatever is there */
-		prot = MODEL_RW | (below(n, 2) ? MODEL_THP : 0) |
-		       (below(n, 8) ? 0 : MODEL_SHARED);
+		prot = MODEL_RW | (below(n, 2) ? MODEL_THP : 0) | (below(n, 8) ? 0 : MODEL_SHARED);
 		check(!model_mmap(n->w.mm, BASE + at, BASE + at + length, prot), "mmap", n->i);
 		memset(n->bytes + at, 0, length);
 		memset(n->prot + at / PAGE, MODEL_RW, length / PAGE);
@@ -193,16 +193,16 @@ static void op_move(struct naive *n)
 {
 	struct gpusvm_migrate_result moved;
 	u64 at, length;
-	int to = (int)below(n, MAX_DEVICES + 1) - 1;
+	int to = (int)below(n, DEVICES + 1) - 1;
 
 	pick_pages(n, &at, &length);
 	if (!below(n, 10)) {
 		gpusvm_driver_evict(n->w.driver, -1, DRIVER_CAUSE_EVICTION);
 		return;
 	}
-	check(!gpusvm_driver_prefetch(n->w.driver, BASE + at, BASE + at + length, to, false,
-				      &moved),
-	      "prefetch", n->i);
+	check(
+	    !gpusvm_driver_prefetch(n->w.driver, BASE + at, BASE + at + length, to, false, &moved),
+	    "prefetch", n->i);
 	check(moved.moved + moved.already + moved.stayed + moved.holes == length / PAGE,
 	      "what a prefetch counted", n->i);
 }
@@ -226,12 +226,12 @@ static void test_random_operations(void **state)
 		switch (below(n, 8)) {
 		case 0:
 		case 1:
-			op_write(n, (int)below(n, MAX_DEVICES + 1) - 1, at, length);
+			op_write(n, (int)below(n, DEVICES + 1) - 1, at, length);
 			break;
 		case 2:
 		case 3:
 		case 4:
-			op_read(n, (int)below(n, MAX_DEVICES + 1) - 1, at, length);
+			op_read(n, (int)below(n, DEVICES + 1) - 1, at, length);
 			break;
 		case 5:
 			op_device(n);
@@ -246,7 +246,7 @@ static void test_random_operations(void **state)
 			check_clean(&n->w);
 	}
 	for (u64 p = 0; p < N_PAGES; p++)
-		op_read(n, (int)(p % (MAX_DEVICES + 1)) - 1, p * PAGE, PAGE);
+		op_read(n, (int)(p % (DEVICES + 1)) - 1, p * PAGE, PAGE);
 	world_close(&n->w);
 	free(n->buffer);
 	free(n->bytes);
@@ -281,10 +281,10 @@ static int actor_access(struct actor *a, u64 va, u64 *word, bool write)
 	struct world *w = &a->load->w;
 
 	if (a->device < 0)
-		return write ? model_cpu_write(w->mm, va, word, 8) :
-			       model_cpu_read(w->mm, va, word, 8);
-	return write ? device_write(w, a->device, va, word, 8) :
-		       device_read(w, a->device, va, word, 8);
+		return write ? model_cpu_write(w->mm, va, word, 8)
+			     : model_cpu_read(w->mm, va, word, 8);
+	return write ? device_write(w, a->device, va, word, 8)
+		     : device_read(w, a->device, va, word, 8);
 }
 
 static void *actor_main(void *arg)
@@ -396,9 +396,11 @@ static void load_run(u64 timeslice, u64 vram, u32 flags)
 	add_device(&l->w, 2 * vram, 0);
 	map(&l->w, BASE, REGION, MODEL_RW | flags);
 	for (unsigned i = 0; i < ACTORS; i++) {
-		actors[i] = (struct actor){ .load = l, .index = i, .device = (int)(i % 3) - 1,
-					    .rng = seed_of_run + i,
-					    .values = calloc(REGION / 8 / ACTORS, 8) };
+		actors[i] = (struct actor){.load = l,
+					   .index = i,
+					   .device = (int)(i % 3) - 1,
+					   .rng = seed_of_run + i,
+					   .values = calloc(REGION / 8 / ACTORS, 8)};
 		pthread_create(&actors[i].thread, NULL, actor_main, &actors[i]);
 	}
 	pthread_create(&mover, NULL, mover_main, l);
@@ -457,9 +459,10 @@ static void *unbind_writer(void *arg)
 	u64 value;
 
 	for (value = 1;; value++) {
-		struct gpusvm_job job = { .command = { .type = GPUSVM_COMMAND_WRITE,
-						       .va = u->va + (value & 511) * PAGE,
-						       .length = 8, .buffer = &value } };
+		struct gpusvm_job job = {.command = {.type = GPUSVM_COMMAND_WRITE,
+						     .va = u->va + (value & 511) * PAGE,
+						     .length = 8,
+						     .buffer = &value}};
 
 		u->result = run_job(u->queue, &job);
 		if (u->result)
@@ -565,12 +568,12 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_operations),
-		cmocka_unit_test(test_load),
-		cmocka_unit_test(test_load_with_huge_pages_and_timeslices),
-		cmocka_unit_test(test_load_oversubscribed),
-		cmocka_unit_test(test_unbind_under_load),
-		cmocka_unit_test(test_no_memory),
+	    cmocka_unit_test(test_random_operations),
+	    cmocka_unit_test(test_load),
+	    cmocka_unit_test(test_load_with_huge_pages_and_timeslices),
+	    cmocka_unit_test(test_load_oversubscribed),
+	    cmocka_unit_test(test_unbind_under_load),
+	    cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests_name("driver_stress", tests, setup, teardown);

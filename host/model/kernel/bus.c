@@ -22,7 +22,7 @@ void *mm_bus_begin(mm_dma_t addr, u64 length, bool write)
 {
 	/* One page: what an engine touches at once. */
 	HOST_CHECK(addr % HOST_PAGE_SIZE + length <= HOST_PAGE_SIZE);
-	return kernel_touch((void *)(uintptr_t)addr, write) ? NULL : (void *)(uintptr_t)addr;
+	return kernel_touch((void *)(uintptr_t)addr, write);
 }
 
 void mm_bus_end(void)

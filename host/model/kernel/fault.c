@@ -176,22 +176,29 @@ int kernel_direct_write(u64 address, u64 value)
 	return 0;
 }
 
-int kernel_touch(const void *p, bool write)
+static u8 *at_address(struct space *s, u64 address)
+{
+	HOST_CHECK(address % PAGE < KERNEL_BYTES);
+	return pte_bytes(s, address) + address % PAGE;
+}
+
+u8 *kernel_touch(const void *p, bool write)
 {
 	struct space *s = kernel_self();
 	u64 address = (u64)(uintptr_t)p;
 	struct area *a = area_find(s, address);
 	struct table *t = table_find(s, address);
 	struct pte *e = pte_find(s, address);
+	bool library = host_arena_contains(p);
 
-	if (!host_arena_contains(p))
-		return a ? fault_in(s, address, write, false) : 0;
-	if (!t && !(a && a->context))
-		return 0; /* plain memory of the library */
-	if (a && a->context && (!e || !(e->flags & PTE_PRESENT)))
+	/* Plain memory of the library, or of the test. */
+	if (!t && !(a && (a->context || !library)) &&
+	    address - KERNEL_USER_BASE >= KERNEL_USER_SIZE)
+		return (u8 *)(uintptr_t)p;
+	if (library && a->context && (!e || !(e->flags & PTE_PRESENT)))
 		sched_fail(SCHED_LAW,
 			   "staging is touched where there is no page: slot %llu page %llu",
 			   (unsigned long long)((address - a->start) / HOST_HUGE_SIZE),
 			   (unsigned long long)(address / PAGE % HOST_HUGE_PAGES));
-	return fault_in(s, address, write, false);
+	return fault_in(s, address, write, false) ? NULL : at_address(s, address);
 }

@@ -36,7 +36,15 @@ static int source_ready(struct context *c, u64 source)
 	return r ? r : 1;
 }
 
-/* One page at a; mmap_lock is held. */
+/* Where the bytes at an address of the caller's are. */
+static const void *source_bytes(u64 source)
+{
+	struct space *self = kernel_self();
+
+	return table_find(self, source) ? pte_bytes(self, source) : (const void *)(uintptr_t)source;
+}
+
+/* One page; mmap_lock is held. */
 static int fill_one(struct context *c, u64 at, u64 source, enum fill_kind kind)
 {
 	struct space *s = c->space;
@@ -53,7 +61,7 @@ static int fill_one(struct context *c, u64 at, u64 source, enum fill_kind kind)
 	if (kind == FILL_POISON)
 		p->flags = PTE_POISON;
 	else
-		pte_fill(s, at, kind == FILL_COPY ? (const void *)(uintptr_t)source : NULL,
+		pte_fill(s, at, kind == FILL_COPY ? source_bytes(source) : NULL,
 			 kind == FILL_ZERO ? PTE_ZERO : 0);
 	return 0;
 }

@@ -26,7 +26,6 @@ enum {
 	PTE_LAZY = 64u,	     /* MADV_FREE: may be dropped until it is written */
 };
 struct pte {
-	u8 *bytes; /* NULL: at the address itself (space 0) */
 	u16 flags;
 	u16 pins;
 };
@@ -38,6 +37,7 @@ struct table {
 	u64 number; /* address / 2M */
 	bool huge, populated;
 	struct pte ptes[HOST_HUGE_PAGES];
+	u8 bytes[HOST_HUGE_PAGES][KERNEL_BYTES];
 };
 
 struct area {
@@ -111,8 +111,6 @@ struct kernel {
 	struct pin *pins;
 	struct table *pool, *pool_free;
 	u32 pool_used;
-	u8 *bytes, *bytes_free;
-	u64 bytes_used;
 	u32 waiting;
 	u64 alloc_next;
 	void (*prepare)(void), (*parent)(void);
@@ -170,8 +168,6 @@ void huge_split(struct space *s, u64 address);
 /* Drops the pages of [start, end), step by step. */
 void zap(struct space *s, u64 start, u64 end);
 void space_free(struct space *s);
-u8 *child_bytes(void);
-void child_bytes_free(u8 *bytes);
 
 /* ---- fault.c ---- */
 /* Makes the page be there and, if write, be written to. No point after the last look.

@@ -7,11 +7,9 @@
  * Concepts
  *   space    an address space: areas (VMAs) and tables of 2M with an entry for each
  *            page. Space 0 is the process of the run; forks make more.
- *   page     carries bytes. In space 0 they lie at the page's own address, so that raw
- *            pointers work; but whether a page is there is a matter of its entry. When a
- *            page leaves an address its bytes there are overwritten (KERNEL_NOTHING), so
- *            that who reads what is not there reads nothing that could be right. Only
- *            the first KERNEL_BYTES of a page are carried.
+ *   page     carries its first KERNEL_BYTES, in the model's tables: no address of the
+ *            space is ever touched for real; every access asks (kernel_touch). What a
+ *            page leaves behind is overwritten with KERNEL_NOTHING.
  *   step     between the steps that the real kernel takes under one lock another fiber
  *            may run: between the pages of a MOVE, between looking up and locking, ...
  *   context  a userfaultfd.
@@ -88,10 +86,10 @@ int kernel_write(struct space *s, u64 address, const void *buffer, u32 n);
 /* A device of the kernel's writes there, as O_DIRECT does: the page is pinned, some
  * time passes, then the bytes come, wherever the page is mapped by then. */
 int kernel_direct_write(u64 address, u64 value);
-/* Raw access by the library to memory of its own (staging) or, by a device, of the
- * application: the bytes at the address are good until the next point. Fails the run
- * where the library touches a page of its own that is not there. 0, -EFAULT. */
-int kernel_touch(const void *p, bool write);
+/* Access by an engine to memory of the library (staging) or of the application: where
+ * the bytes at that address are; good until the next point. Fails the run where a page
+ * of staging is not there. NULL: SIGSEGV or SIGBUS. */
+u8 *kernel_touch(const void *p, bool write);
 
 /* ---- The kernel's own threads ------------------------------------------------ */
 

@@ -7,28 +7,18 @@
 #include <sys/mman.h>
 
 #define POOL_TABLES 4096u
-#define CHILD_BYTES ((u64)64 << 20)
 #define PAGE HOST_PAGE_SIZE
 
 struct kernel kernel;
 struct kernel_counts kernel_counts;
 
-static void *reserve(void *at, u64 size, int flags)
-{
-	void *p = mmap(at, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
-
-	HOST_CHECK(p != MAP_FAILED && (!at || p == at));
-	return p;
-}
-
 static void memory_reserve(void)
 {
 	if (kernel.pool)
 		return;
-	kernel.pool = reserve(NULL, POOL_TABLES * sizeof(struct table), 0);
-	kernel.bytes = reserve(NULL, CHILD_BYTES, 0);
-	(void)reserve((void *)KERNEL_USER_BASE, KERNEL_USER_SIZE, MAP_FIXED_NOREPLACE);
+	kernel.pool = mmap(NULL, POOL_TABLES * sizeof(struct table), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	HOST_CHECK(kernel.pool != MAP_FAILED);
 }
 
 void kernel_whims_set(const struct kernel_whims *whims)
@@ -44,7 +34,6 @@ void kernel_boot(const struct kernel_whims *whims)
 	was = kernel;
 	memset(&kernel, 0, sizeof(kernel));
 	kernel.pool = was.pool;
-	kernel.bytes = was.bytes;
 	/* Handlers around a fork are given once in a program's life. */
 	kernel.prepare = was.prepare;
 	kernel.parent = was.parent;
@@ -213,7 +202,7 @@ struct table *table_make(struct space *s, u64 address)
 	else
 		t = &kernel.pool[kernel.pool_used++];
 	HOST_CHECK(kernel.pool_used <= POOL_TABLES);
-	memset(t, 0, sizeof(*t));
+	memset(t, 0, offsetof(struct table, bytes));
 	t->number = number;
 	t->next = s->tables[number % TABLE_HASH];
 	s->tables[number % TABLE_HASH] = t;
@@ -227,37 +216,17 @@ struct pte *pte_find(struct space *s, u64 address)
 	return t ? &t->ptes[address / PAGE % HOST_HUGE_PAGES] : NULL;
 }
 
-u8 *child_bytes(void)
-{
-	u8 *p = kernel.bytes_free;
-
-	if (p) {
-		memcpy(&kernel.bytes_free, p, sizeof(p));
-		return p;
-	}
-	p = kernel.bytes + kernel.bytes_used;
-	kernel.bytes_used += KERNEL_BYTES;
-	HOST_CHECK(kernel.bytes_used <= CHILD_BYTES);
-	return p;
-}
-
-void child_bytes_free(u8 *bytes)
-{
-	memcpy(bytes, &kernel.bytes_free, sizeof(bytes));
-	kernel.bytes_free = bytes;
-}
-
 u8 *pte_bytes(struct space *s, u64 address)
 {
-	return s->number ? pte_find(s, address)->bytes : (u8 *)host_align_down(address, PAGE);
+	return table_find(s, address)->bytes[address / PAGE % HOST_HUGE_PAGES];
 }
 
-static void write_nothing(u64 address)
+static void write_nothing(u8 *bytes)
 {
-	u64 *words = (u64 *)host_align_down(address, PAGE);
+	static const u64 nothing = KERNEL_NOTHING;
 
-	for (u32 i = 0; i < KERNEL_BYTES / 8; i++)
-		words[i] = KERNEL_NOTHING;
+	for (u32 i = 0; i < KERNEL_BYTES; i += sizeof(nothing))
+		memcpy(bytes + i, &nothing, sizeof(nothing));
 }
 
 void pte_fill(struct space *s, u64 address, const void *bytes, u32 flags)
@@ -268,8 +237,6 @@ void pte_fill(struct space *s, u64 address, const void *bytes, u32 flags)
 
 	HOST_CHECK(!(p->flags & PTE_PRESENT));
 	t->populated = true;
-	if (s->number)
-		p->bytes = child_bytes();
 	p->flags = (u16)(PTE_PRESENT | flags);
 	p->pins = 0;
 	to = pte_bytes(s, address);
@@ -292,14 +259,9 @@ void pte_clear(struct space *s, u64 address)
 
 	if (!p || !p->flags)
 		return;
-	if (s->number) {
-		if (p->flags & PTE_PRESENT)
-			child_bytes_free(p->bytes);
-	} else {
-		if (p->pins)
-			pins_moved(address, 0);
-		write_nothing(address);
-	}
+	if (p->pins)
+		pins_moved(address, 0);
+	write_nothing(pte_bytes(s, address));
 	*p = (struct pte){0};
 }
 

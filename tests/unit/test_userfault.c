@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * test_userfault.c: host/userfault, as it is, over the modelled kernel, under schedules
+ * that a seed decides.
+ *
+ *	test_userfault [--scenario NAME] [--seed N] [--runs N] [--chart]
+ *
+ * Without options: some runs of each scenario, and the seeds of faults that were found.
+ * A failure says its seed; --runs 1 --seed N repeats it, --chart tells each step.
+ */
+#include "tests/unit/kernel_world.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define RUNS 60u
+
+#define MILD                                                                                       \
+	{                                                                                          \
+		.steps = 48, .late = 8, .busy = 4, .migrate = 8, .deny = 256                       \
+	}
+#define HARSH                                                                                      \
+	{                                                                                          \
+		.steps = 48, .late = 128, .busy = 16, .memory = 16, .migrate = 32, .deny = 512     \
+	}
+
+static const struct scenario scenarios[] = {
+    {"small", "small pages, and everybody at them", .whims = MILD,
+     .roles = {{"cpu 0", actor_cpu, 12},
+	       {"cpu 1", actor_cpu, 12},
+	       {"direct", actor_direct, 6},
+	       {"mover", actor_mover, 5},
+	       {"mover", actor_mover, 5},
+	       {"gpu", actor_gpu, 8},
+	       {"kernel", actor_daemon, 0}}},
+    {"huge", "huge pages, and everybody at them", .huge = true, .whims = MILD,
+     .roles = {{"cpu 0", actor_cpu, 12},
+	       {"cpu 1", actor_cpu, 12},
+	       {"direct", actor_direct, 6},
+	       {"mover", actor_mover, 4},
+	       {"mover", actor_mover, 4},
+	       {"evictor", actor_evict, 4},
+	       {"kernel", actor_daemon, 0}}},
+    {"whole", "whole blocks to and fro", .huge = true, .whole = true, .whims = HARSH,
+     .roles = {{"cpu 0", actor_cpu, 10},
+	       {"mover", actor_mover, 5},
+	       {"mover", actor_mover, 5},
+	       {"evictor", actor_evict, 4},
+	       {"kernel", actor_daemon, 0}}},
+    {"fork", "children of a process whose pages are on the device", .whims = MILD,
+     .roles = {{"cpu 0", actor_cpu, 10},
+	       {"forker", actor_fork, 3},
+	       {"direct", actor_direct, 4},
+	       {"mover", actor_mover, 6},
+	       {"mover", actor_mover, 6},
+	       {"gpu", actor_gpu, 6},
+	       {"kernel", actor_daemon, 0}}},
+    {"map", "memory that is unmapped, dropped, moved and mapped anew", .whims = MILD,
+     .roles = {{"mapper", actor_mapper, 4},
+	       {"mover", actor_mover, 8},
+	       {"mover", actor_mover, 8},
+	       {"cpu 0", actor_cpu, 6},
+	       {"kernel", actor_daemon, 0}}},
+    {"all", "all of it, and a kernel full of whims", .whims = HARSH,
+     .roles = {{"cpu 0", actor_cpu, 8},
+	       {"cpu 1", actor_cpu, 8},
+	       {"direct", actor_direct, 4},
+	       {"forker", actor_fork, 2},
+	       {"mapper", actor_mapper, 3},
+	       {"mover", actor_mover, 6},
+	       {"mover", actor_mover, 6},
+	       {"evictor", actor_evict, 4},
+	       {"kernel", actor_daemon, 0}}},
+    {"copy", "without MOVE: protected and copied", .without = USERFAULT_WITHOUT_MOVE, .whims = MILD,
+     .roles = {{"cpu 0", actor_cpu, 12}, {"mapper", actor_mapper, 3}, {"mover", actor_mover, 8}}},
+};
+#define SCENARIOS host_array_size(scenarios)
+
+/* What was found, and is right since. */
+static const struct {
+	const char *scenario;
+	u64 seed;
+} found[] = {
+    {"small", 1},
+};
+
+static struct sched_outcome outcome;
+
+static void tell(void *arg, const struct sched_event *e)
+{
+	(void)arg;
+	if (e->kind == POINT_ATOMIC)
+		return;
+	printf("%8llu us %-12s %-8s %-40s %s\n", (unsigned long long)(e->now / 1000),
+	       sched_fiber_name(e->fiber), sched_point_name(e->kind), e->what ? e->what : "",
+	       e->function ? e->function : "");
+}
+
+static bool run(const struct scenario *s, u64 seed, bool chart)
+{
+	struct sched_options options = {
+	    .kind = seed % 3 == 2 ? SCHED_PCT : SCHED_RANDOM,
+	    .seed = seed,
+	    .length = 20000,
+	    .depth = 1 + (u32)(seed % 16),
+	    .work = true,
+	    .watch = chart ? tell : NULL,
+	    .max_idle_time = 1000 * HOST_SEC,
+	};
+
+	sched_run(&options, world_run, (void *)(uintptr_t)s, &outcome);
+	if (outcome.result == SCHED_OK)
+		return true;
+	printf("userfault: scenario %s, seed %llu: %s: %s\n", s->name, (unsigned long long)seed,
+	       sched_result_name(outcome.result), outcome.text);
+	return false;
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static const struct scenario *find(const char *name)
+{
+	for (u32 i = 0; i < SCENARIOS; i++)
+		if (!strcmp(scenarios[i].name, name))
+			return &scenarios[i];
+	return NULL;
+}
+
+static u32 run_many(const struct scenario *s, u64 seed, u64 runs, bool chart)
+{
+	double begin = now();
+	u64 points = 0;
+	u32 bad = 0;
+
+	for (u64 i = 0; i < runs && bad < 5; i++) {
+		bad += !run(s, seed + i, chart);
+		points += outcome.points;
+		fflush(stdout);
+	}
+	printf("userfault: %-6s seeds %llu to %llu, %u wrong, %.0f runs/s, %.1f million points/s\n",
+	       s->name, (unsigned long long)seed, (unsigned long long)(seed + runs - 1), bad,
+	       (double)runs / (now() - begin), (double)points / (now() - begin) / 1e6);
+	return bad;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {{"scenario", required_argument, NULL, 's'},
+					      {"seed", required_argument, NULL, 'S'},
+					      {"runs", required_argument, NULL, 'r'},
+					      {"chart", no_argument, NULL, 'c'},
+					      {0}};
+	const struct scenario *only = NULL;
+	u64 seed = 1, runs = RUNS;
+	bool chart = false;
+	u32 bad = 0;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c == 's')
+			only = find(optarg);
+		if (c == 'S')
+			seed = strtoull(optarg, NULL, 0);
+		if (c == 'r')
+			runs = strtoull(optarg, NULL, 0);
+		if (c == 'c')
+			chart = true;
+		if (c == '?' || (c == 's' && !only))
+			return 2;
+	}
+	for (u32 i = 0; i < SCENARIOS; i++)
+		if (!only || only == &scenarios[i])
+			bad += run_many(&scenarios[i], seed, runs, chart);
+	for (u32 i = 0; argc == 1 && i < host_array_size(found); i++)
+		bad += !run(find(found[i].scenario), found[i].seed, false);
+	return bad != 0;
+}

@@ -140,6 +140,7 @@ static void take_out(struct transaction *t, unsigned i, entry_t *e)
 {
 	*e = entry(ENTRY_OUT, slot_page(t->slot, t->at + i));
 	t->slot->rmaps[t->at + i] = rmap(t->block, t->first + i);
+	bit_set(t->slot->leaving, t->at + i);
 	bit_set(t->taken, i);
 	t->out = true;
 }
@@ -192,6 +193,7 @@ static bool take_whole(struct mm *mm, struct mm_migrate *m, struct transaction *
 		b->uniform = entry(ENTRY_OUT, slot_page(t->slot, 0));
 		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
 			t->slot->rmaps[i] = rmap(b, i);
+		host_memset(t->slot->leaving, 0xff, sizeof(t->slot->leaving));
 		host_memset(t->taken, 0xff, sizeof(t->taken));
 		t->out = t->compound = true;
 		return true;
@@ -277,6 +279,16 @@ void page_stays(struct mm *mm, struct transaction *t, unsigned i)
 	block_set(b, at, entry(ENTRY_SYSTEM, 0));
 	*holder = RMAP_NONE;
 	section_leave(mm, b);
+}
+
+/* From here on nobody fills the pages any more. Until here an engine may have been
+ * within an access to one, in a fault of its own, and devices were waited for. */
+static void close_holes(struct mm *mm, struct transaction *t)
+{
+	section_enter(mm, t->block);
+	for (unsigned i = 0; i < t->npages; i++)
+		bit_clear(t->slot->leaving, t->at + i);
+	section_leave(mm, t->block);
 }
 
 /* Does page i still stand where it was taken? Section of t->block. */
@@ -497,6 +509,7 @@ int mm_migrate_begin(struct mm_migrate *m)
 	if (t->out || t->in)
 		notify(mm, m->start, m->end, MM_EVENT_MIGRATE, m->migrator);
 	if (t->out) {
+		close_holes(mm, t);
 		if (t->by_copy)
 			protect_out(mm, m, t);
 		else

@@ -99,9 +99,23 @@ void fault_drop(const struct mm_cpu_fault *fault)
 	mm_page_region(fault->page)->ops->drop(fault->data);
 }
 
+/* A hole in a page that is about to leave, and whose devices have not let go yet: one
+ * of them may be what faults. */
+static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
+{
+	const struct slot *slot = &mm->staging.slots[entry_id(e) >> HOST_HUGE_ORDER];
+	u64 done;
+
+	if (!bit(slot->leaving, entry_id(e) & (HOST_HUGE_PAGES - 1)))
+		return;
+	if (fill_with(mm, address, HOST_PAGE_SIZE, write, &done) && !done)
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
 bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault)
 {
 	struct block *b = block_make(mm, address);
+	entry_t e;
 	bool held;
 
 	if (!b) {
@@ -110,8 +124,11 @@ bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fa
 	}
 	section_enter(mm, b);
 	held = hold_frame(mm, b, address, fault);
-	if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_SYSTEM)
+	e = block_get(b, page_in_block(address));
+	if (entry_kind(e) == ENTRY_SYSTEM)
 		fill(mm, b, address, write);
+	else if (entry_kind(e) == ENTRY_OUT)
+		fill_leaving(mm, e, address, write);
 	section_leave(mm, b);
 	return !held;
 }

@@ -129,7 +129,10 @@ struct slot {
 	unsigned used;	/* places given out for pages on their way out, from 0 on */
 	unsigned ready; /* populated pages, from 0 on, that wait for the way home */
 	u64 present[HOST_HUGE_PAGES / 64]; /* populated pages */
-	rmap_t rmaps[HOST_HUGE_PAGES];	   /* of pages in state OUT */
+	/* Places of pages in state OUT whose devices have not let go yet: what is there
+	 * stays within everybody's reach, and holes are filled. */
+	u64 leaving[HOST_HUGE_PAGES / 64];
+	rmap_t rmaps[HOST_HUGE_PAGES]; /* of pages in state OUT */
 };
 
 #define SMALL_WINDOW 16u /* pages that are brought home by COPY */

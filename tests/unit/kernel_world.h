@@ -75,6 +75,7 @@ static struct world {
 	u8 used[FRAMES];
 	u32 data; /* what frames carry points here */
 	struct actor actors[ACTORS];
+	u32 holds;		       /* CPU faults that are served: the region stays */
 	u32 running;		       /* actors with rounds that are not over */
 	u64 rounds[WRITERS][WATCHED];  /* what was written last */
 	u64 writing[WRITERS][WATCHED]; /* what may have been: the store has begun */
@@ -138,6 +139,13 @@ static void device_split(void *data, unsigned extra)
 static void device_hold(void *data)
 {
 	(void)data;
+	world->holds++;
+}
+
+static void device_drop(void *data)
+{
+	(void)data;
+	must(world->holds--);
 }
 
 static int device_read(struct mm_page *page, unsigned i, void *buffer)
@@ -278,7 +286,7 @@ static const struct mm_region_ops device_ops = {
     .free = device_free,
     .split = device_split,
     .hold = device_hold,
-    .drop = device_hold,
+    .drop = device_drop,
     .read = device_read,
 };
 
@@ -664,7 +672,7 @@ static void world_end(void)
 	mm_notifier_remove(&world->notifier);
 	/* What came home with the last faults is given back a moment later. */
 	for (u64 i = 0, tries = 0; i < FRAMES; i++)
-		while (world->used[i] && tries++ < 1000)
+		while ((world->used[i] || world->holds) && tries++ < 1000)
 			host_sleep(HOST_MSEC);
 	for (u64 i = 0; i < FRAMES; i++)
 		if (world->used[i])

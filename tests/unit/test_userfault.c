@@ -34,6 +34,8 @@ static const struct scenario scenarios[] = {
 	       {"mover", actor_mover, 5},
 	       {"gpu", actor_gpu, 8},
 	       {"kernel", actor_daemon, 0}}},
+    {"hole", "a device within an access to a hole, and the page is to move", .whims = {.steps = 48},
+     .roles = {{"gpu", actor_gpu, 20}, {"mover", actor_mover, 8}, {"mover", actor_mover, 8}}},
     {"huge", "huge pages, and everybody at them", .huge = true, .whims = MILD,
      .roles = {{"cpu 0", actor_cpu, 12},
 	       {"cpu 1", actor_cpu, 12},

@@ -18,6 +18,16 @@ void section_leave(struct mm *mm, struct block *b)
 	host_mutex_unlock(&b->lock);
 }
 
+u64 events_now(struct mm *mm)
+{
+	u64 events;
+
+	host_read_lock(&mm->gate);
+	events = mm->events;
+	host_read_unlock(&mm->gate);
+	return events;
+}
+
 bool events_unread(struct mm *mm)
 {
 	/* A range of length 0 is checked after unread events are: EAGAIN while one

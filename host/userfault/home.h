@@ -205,7 +205,7 @@ struct mm {
 
 	struct host_rwlock gate; /* RANK_HOST_GATE */
 	u64 reads;		 /* messages read; atomic; for waiting on the reader */
-	u64 events;		 /* events among them; changed in their gate section */
+	u64 events;		 /* events among them that are applied; gate for writing */
 	struct host_waitq reads_waitq;
 
 	struct block **l1[BLOCK_L1_SIZE];
@@ -274,6 +274,10 @@ void section_enter(struct mm *mm, struct block *b);
 void section_leave(struct mm *mm, struct block *b);
 /* Until the reader has read something more; bounded. No section, no lock. */
 void wait_for_reader(struct mm *mm);
+/* mm->events, when what was read is applied. Who saw it before it looked at something
+ * that events change, and compares later (so, or in a section), knows that no event was
+ * read in between. No section. */
+u64 events_now(struct mm *mm);
 /* True when an event waits to be read. */
 bool events_unread(struct mm *mm);
 

@@ -271,7 +271,7 @@ int mm_range_fault(struct mm_range_fault *rf)
 		events = host_load_acquire(&mm->events);
 		r = look(mm, &l);
 		/* Memory may have been mapped anew behind our registration. */
-		if (!r && events != host_load_acquire(&mm->events))
+		if (!r && events != events_now(mm))
 			return -EBUSY;
 		if (r || !l.home || !(rf->flags & MM_FAULT_IN))
 			return r;

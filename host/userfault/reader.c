@@ -131,8 +131,9 @@ static bool read_message(struct mm *mm, int fd, struct uffd_msg *msg)
 	n = mm->sys->read(fd, msg, sizeof(*msg));
 	if (n == sizeof(*msg) && msg->event != UFFD_EVENT_PAGEFAULT) {
 		count(mm, events);
-		host_write_once(&mm->events, mm->events + 1);
 		event_apply(mm, msg);
+		/* Only now: who sees the new count, sees what the event has changed. */
+		host_store_release(&mm->events, mm->events + 1);
 	}
 	host_write_unlock(&mm->gate);
 	if (n != sizeof(*msg))

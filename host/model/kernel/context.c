@@ -179,6 +179,10 @@ bool context_readable(const struct context *c)
 
 static s64 give(void *buffer, const struct uffd_msg *msg)
 {
+	told("read event %x at %llx", 0, msg->event,
+	     msg->event == UFFD_EVENT_FORK	  ? 0
+	     : msg->event == UFFD_EVENT_PAGEFAULT ? PAGE_NUMBER(msg->arg.pagefault.address)
+						  : PAGE_NUMBER(msg->arg.remove.start));
 	memcpy(buffer, msg, sizeof(*msg));
 	return sizeof(*msg);
 }
@@ -275,6 +279,7 @@ static int ioctl_register(struct context *c, u64 start, u64 length, u32 mode)
 	mmap_write_lock(s);
 	r = register_locked(c, start, start + length, mode);
 	mmap_write_unlock(s);
+	told("register %llx+%llx %d", r, PAGE_NUMBER(start), length / PAGE, mode);
 	/* Who waits for a page there looks again, and is not stopped any more. */
 	if (!mode && !r)
 		context_wake(c, start, length);

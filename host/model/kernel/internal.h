@@ -136,6 +136,12 @@ static inline void step(void)
 {
 	sched_point(POINT_MODEL, &kernel);
 }
+/* Tells the chart. */
+#define told(what, r, ...) sched_note(what ": %d", __VA_ARGS__, (int)(r))
+#define PAGE_NUMBER(address)                                                                       \
+	((long long)((address) >= KERNEL_USER_BASE ? (address)-KERNEL_USER_BASE                    \
+						   : (address)-host_arena_base()) /                \
+	 (long long)HOST_PAGE_SIZE)
 /* Between two pages of many. */
 void step_pages(void);
 bool whim(u32 chance);

@@ -266,6 +266,13 @@ static void look_and_take(struct mm *mm, struct mm_migrate *m, struct transactio
 
 /* ---- 3. Moving out --------------------------------------------------------- */
 
+void wake_elsewhere(struct mm *mm, const struct transaction *t, unsigned i, const struct block *b,
+		    unsigned at)
+{
+	if (b != t->block || at != t->first + i)
+		(void)uffd_wake(mm, b->address + (u64)at * HOST_PAGE_SIZE, HOST_PAGE_SIZE);
+}
+
 void page_stays(struct mm *mm, struct transaction *t, unsigned i)
 {
 	rmap_t *holder = &t->slot->rmaps[t->at + i];
@@ -278,6 +285,7 @@ void page_stays(struct mm *mm, struct transaction *t, unsigned i)
 	block_expand(mm, b, &t->spare);
 	block_set(b, at, entry(ENTRY_SYSTEM, 0));
 	*holder = RMAP_NONE;
+	wake_elsewhere(mm, t, i, b, at);
 	section_leave(mm, b);
 }
 

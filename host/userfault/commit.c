@@ -29,6 +29,7 @@ static bool commit_page_out(struct mm *mm, struct transaction *t, unsigned i, st
 	host_write_once(&page->rmap, rmap(b, at));
 	*holder = RMAP_NONE;
 	b->small_backed = t->slot->small;
+	wake_elsewhere(mm, t, i, b, at);
 	section_leave(mm, b);
 	return true;
 }

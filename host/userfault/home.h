@@ -448,6 +448,10 @@ static inline u64 entry_address(const struct transaction *t, unsigned i)
 /* Enters the section of the block where a holder's page lives now, and gives it
  * and the index; NULL: it is gone, and no section was entered. */
 struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *i);
+/* The end of a transaction wakes who waits for its pages where they were. For page i,
+ * which an event has brought elsewhere, that is done here. Section of b. */
+void wake_elsewhere(struct mm *mm, const struct transaction *t, unsigned i, const struct block *b,
+		    unsigned at);
 /* Back to system memory for page i that did not leave its place. */
 void page_stays(struct mm *mm, struct transaction *t, unsigned i);
 /* Gives back what begin made. */

@@ -245,6 +245,38 @@ static void evict(u64 first, unsigned n)
 	host_free(move);
 }
 
+/* From frame to frame, as between two devices. */
+static void across(u64 start, u64 end)
+{
+	struct move *move = move_make(start, end, MM_MIGRATE_DEVICE);
+	struct mm_migrate *m = move ? &move->m : NULL;
+
+	if (!m)
+		return;
+	if (mm_migrate_begin(m) == 0) {
+		for (unsigned i = 0; i < m->npages; i++) {
+			unsigned order = m->src[i] & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0;
+			u64 frame, from;
+
+			if (!(m->src[i] & MM_MPFN_MIGRATE))
+				continue;
+			frame = frame_alloc(order);
+			if (frame == ~(u64)0)
+				continue;
+			from = mm_page_index(mm_mpfn_page(m->src[i]));
+			m->dst[i] =
+			    mm_mpfn(mm_page_init(world->region, frame, order, &world->data)) |
+			    MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND);
+			memcpy(frame_bytes(frame), frame_bytes(from),
+			       (size_t)KERNEL_BYTES << order);
+			sched_point(POINT_COPY, m);
+		}
+		mm_migrate_commit(m);
+		mm_migrate_end(m);
+	}
+	host_free(move);
+}
+
 static void out(u64 start, u64 end)
 {
 	struct move *move = move_make(start, end, MM_MIGRATE_SYSTEM);
@@ -513,6 +545,8 @@ static void actor_mover(struct actor *a)
 	start = A + block * HUGE_SIZE + first * PAGE;
 	if (below(3))
 		out(start, start + n * PAGE);
+	else if (below(3) == 0)
+		across(start, start + n * PAGE);
 	else
 		home(start, start + n * PAGE);
 	sched_progress();

@@ -8,8 +8,10 @@
  * page on a device is brought home by its region's owner; that may wait for
  * devices to let go.
  *
- * A fault whose service answers EAGAIN is woken, not repeated: the thread
- * faults again, after the reader has read what is in the way.
+ * A fault whose service answers EAGAIN is put aside: the leader goes on reading, and
+ * wakes the thread when no event is in the way any more. Woken at once it might fault
+ * again before the next read; and since faults are read before events, a few such threads
+ * would keep an event from being read for ever.
  */
 #include "host/userfault/home.h"
 
@@ -50,6 +52,43 @@ static int fill_with(struct mm *mm, u64 address, u64 length, bool write, u64 *do
 	return uffd_zero(mm, address, length, done);
 }
 
+#define STALLED_SPINS 64u /* looks before the leader sleeps in between */
+
+/* The leader's. */
+static void stall(struct mm *mm, u64 address)
+{
+	if (mm->n_stalled < host_array_size(mm->stalled))
+		mm->stalled[mm->n_stalled++] = address;
+	else
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
+int fault_stalled_due(struct mm *mm, int otherwise)
+{
+	int wait;
+
+	if (!mm->n_stalled)
+		return otherwise;
+	if (!events_unread(mm)) {
+		while (mm->n_stalled)
+			(void)uffd_wake(mm, mm->stalled[--mm->n_stalled], HOST_PAGE_SIZE);
+		mm->stalled_turns = 0;
+		return otherwise;
+	}
+	/* It is to be read, or was, and its caller has not run yet. */
+	wait = mm->stalled_turns++ < STALLED_SPINS ? 0 : 1;
+	return otherwise < 0 ? wait : host_min(otherwise, wait);
+}
+
+/* A fill that did nothing: is it worth another fault, and when? */
+static void fill_failed(struct mm *mm, u64 address, int r)
+{
+	if (r == -EAGAIN)
+		stall(mm, address);
+	else
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+}
+
 static void fill(struct mm *mm, struct block *b, u64 address, bool write)
 {
 	u64 length = fill_length(b, address), done;
@@ -63,7 +102,7 @@ static void fill(struct mm *mm, struct block *b, u64 address, bool write)
 	if (done)
 		unmark(mm, b, address, done);
 	if (r && !done)
-		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+		fill_failed(mm, address, r);
 }
 
 /* The page's frame, if it has one, held. Section of b. */
@@ -105,11 +144,13 @@ static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
 {
 	const struct slot *slot = &mm->staging.slots[entry_id(e) >> HOST_HUGE_ORDER];
 	u64 done;
+	int r;
 
 	if (!bit(slot->leaving, entry_id(e) & (HOST_HUGE_PAGES - 1)))
 		return;
-	if (fill_with(mm, address, HOST_PAGE_SIZE, write, &done) && !done)
-		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+	r = fill_with(mm, address, HOST_PAGE_SIZE, write, &done);
+	if (r)
+		fill_failed(mm, address, r);
 }
 
 bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault)

@@ -232,6 +232,9 @@ struct mm {
 		u64 due, address;
 	} delayed[64];
 	u32 n_delayed;
+	/* The leader's alone: faults that an event was in the way of; see fault.c. */
+	u64 stalled[32];
+	u32 n_stalled, stalled_turns;
 
 	struct host_thread applier;
 	struct host_mutex changes_lock; /* RANK_HOST */
@@ -371,6 +374,8 @@ void fault_serve_device(struct mm *mm, struct mm_cpu_fault *fault, u64 events);
 s64 fault_ask_home(struct mm_cpu_fault *fault);
 /* Repeats the faults that are due; ms until the next is, or -1. The leader's. */
 int fault_repeat_due(struct mm *mm);
+/* The same for those that an event was in the way of; ms, or `otherwise`. */
+int fault_stalled_due(struct mm *mm, int otherwise);
 /* Marks pages for an event; the gate is held for writing. */
 void event_apply(struct mm *mm, const struct uffd_msg *msg);
 

@@ -158,7 +158,7 @@ static void lead(struct mm *mm)
 		unsigned n = host_load_acquire(&mm->watching) ? 3 : 2;
 
 		fds[2].revents = 0;
-		if (mm->sys->poll(fds, n, fault_repeat_due(mm)) <= 0)
+		if (mm->sys->poll(fds, n, fault_stalled_due(mm, fault_repeat_due(mm))) <= 0)
 			continue;
 		if (fds[0].revents & POLLIN && read_message(mm, mm->fd, &msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT)

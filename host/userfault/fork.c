@@ -19,17 +19,126 @@
 
 static u8 page_buffer[HOST_PAGE_SIZE] HOST_STATIC __attribute__((aligned(4096)));
 
-static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
+/* ---- The child ------------------------------------------------------------
+ * It runs already. What it does to its memory while we copy has events of its own, and
+ * while one is unread nothing can be copied: they are read here, and remembered, so
+ * that a page goes where it belongs by now, or nowhere.
+ */
+#define NOWHERE (~(u64)0)
+#define CHANGES 64u
+#define COPY_TRIES 10000u /* ms, when there is no memory, or the child has not run yet */
+
+static struct {
+	u64 start, end, to; /* to: where what was there is now, or NOWHERE */
+} changes[CHANGES] HOST_STATIC;
+static u32 n_changes HOST_STATIC;
+
+static void copy_pages(struct mm *mm, int child_fd);
+
+static void change_add(u64 start, u64 end, u64 to)
 {
-	struct uffdio_copy copy = {.dst = address, .src = (u64)bytes, .len = HOST_PAGE_SIZE};
+	if (HOST_WARN_ON(n_changes == CHANGES))
+		return;
+	changes[n_changes].start = start;
+	changes[n_changes].end = end;
+	changes[n_changes++].to = to;
+}
+
+/* Where the page that was at address when the child was made, is now. */
+static u64 changed_address(u64 address)
+{
+	for (u32 i = 0; i < n_changes && address != NOWHERE; i++)
+		if (address >= changes[i].start && address < changes[i].end)
+			address = changes[i].to == NOWHERE
+				      ? NOWHERE
+				      : address - changes[i].start + changes[i].to;
+	return address;
+}
+
+/* A child of the child: it lacks the same pages. What it does itself concerns no one
+ * else. */
+static void copy_to_grandchild(struct mm *mm, int fd)
+{
+	u32 n = n_changes;
+
+	copy_pages(mm, fd);
+	mm->sys->close(fd);
+	n_changes = n;
+}
+
+/* False: there was nothing to read. */
+static bool read_child(struct mm *mm, int child_fd)
+{
+	struct uffd_msg msg;
+
+	if (mm->sys->read(child_fd, &msg, sizeof(msg)) != sizeof(msg))
+		return false;
+	switch (msg.event) {
+	case UFFD_EVENT_FORK:
+		copy_to_grandchild(mm, (int)msg.arg.fork.ufd);
+		break;
+	case UFFD_EVENT_REMAP:
+		change_add(msg.arg.remap.from, msg.arg.remap.from + msg.arg.remap.len,
+			   msg.arg.remap.to);
+		break;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		change_add(msg.arg.remove.start, msg.arg.remove.end, NOWHERE);
+		break;
+	}
+	/* Faults are repeated when the descriptor is closed. */
+	return true;
+}
+
+/* Rather a signal than zeros. */
+static void poison_page(struct mm *mm, int child_fd, u64 address)
+{
+	struct uffdio_poison poison = {.range = {.start = address, .len = HOST_PAGE_SIZE}};
+
+	host_warn("a page could not be copied to a forked child", __FILE__, __LINE__);
+	if (mm->info.poison)
+		(void)mm->sys->ioctl(child_fd, UFFDIO_POISON, &poison);
+}
+
+/* Has everything that the child did to its memory been read? A range of length 0 is
+ * looked at after that. */
+static bool child_settled(struct mm *mm, int child_fd)
+{
+	struct uffdio_zeropage zero = {.range = {.len = 0}};
+
+	return mm->sys->ioctl(child_fd, UFFDIO_ZEROPAGE, &zero) != -EAGAIN;
+}
+
+/* One try; -EAGAIN: again. */
+static int try_copy(struct mm *mm, int child_fd, u64 address, struct uffdio_copy *copy)
+{
 	int r;
 
-	do
-		r = mm->sys->ioctl(child_fd, UFFDIO_COPY, &copy);
-	while (r == -EAGAIN);
+	copy->dst = changed_address(address);
+	if (copy->dst == NOWHERE)
+		return 0;
+	r = mm->sys->ioctl(child_fd, UFFDIO_COPY, copy);
+	if (r != -EAGAIN && r != -ENOENT && r != -ENOMEM)
+		return r;
+	if (r != -ENOMEM && read_child(mm, child_fd))
+		return -EAGAIN;
+	/* A mapping that is not there has gone, or its move is not known yet. */
+	if (r == -ENOENT && child_settled(mm, child_fd) && changed_address(address) == copy->dst)
+		return 0;
+	host_sleep(HOST_MSEC);
+	return -EAGAIN;
+}
+
+static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
+{
+	struct uffdio_copy copy = {.src = (u64)bytes, .len = HOST_PAGE_SIZE};
+	int r = -EAGAIN;
+
+	for (u32 tries = 0; r == -EAGAIN && tries < COPY_TRIES; tries++)
+		r = try_copy(mm, child_fd, address, &copy);
 	/* There already, or the child has gone: nothing is lost. */
-	if (r && r != -EEXIST && r != -ESRCH && r != -ENOENT && r != -ENOSPC)
-		host_warn("a page could not be copied to a forked child", __FILE__, __LINE__);
+	if (r && r != -EEXIST && r != -ESRCH && r != -ENOSPC)
+		poison_page(mm, child_fd, copy.dst);
 }
 
 static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsigned i)
@@ -61,7 +170,7 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 	}
 }
 
-void fork_copy_to_child(struct mm *mm, int child_fd)
+static void copy_pages(struct mm *mm, int child_fd)
 {
 	u32 n = host_load_acquire(&mm->n_blocks);
 
@@ -73,6 +182,12 @@ void fork_copy_to_child(struct mm *mm, int child_fd)
 		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
 			copy_entry(mm, child_fd, b, i);
 	}
+}
+
+void fork_copy_to_child(struct mm *mm, int child_fd)
+{
+	n_changes = 0;
+	copy_pages(mm, child_fd);
 	mm->sys->close(child_fd);
 }
 

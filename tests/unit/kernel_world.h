@@ -393,31 +393,80 @@ static void actor_direct(struct actor *a)
 	word_check(DIRECT, i, has);
 }
 
-/* A child has each word as it was at some time during the fork, and the caller's own
- * and the device's, which was paused, exactly. */
+/* What a child does to its memory before it looks. */
+struct child {
+	struct space *space;
+	u64 before[WRITERS][WATCHED], after[WRITERS][WATCHED];
+	u32 op;
+};
+enum { CHILD_NOTHING, CHILD_MUNMAP, CHILD_DONTNEED, CHILD_MREMAP, CHILD_OPS };
+#define CHILD_AT 15u /* pages that it does it to */
+#define CHILD_N 18u
+#define CHILD_TO (A + (BLOCKS * HOST_HUGE_PAGES + 64) * PAGE)
+
+static void child_act(const struct child *c)
+{
+	u64 at = A + CHILD_AT * PAGE, length = CHILD_N * PAGE;
+
+	if (c->op == CHILD_MUNMAP)
+		must(kernel_munmap(at, length) == 0);
+	else if (c->op == CHILD_DONTNEED)
+		must(kernel_madvise(at, length, MADV_DONTNEED) == 0);
+	else if (c->op == CHILD_MREMAP)
+		must(kernel_mremap(at, CHILD_TO, length, false) == 0);
+}
+
+/* Each word is as it was at some time during the fork; the forker's own, and the
+ * device's, which was paused, exactly. */
+static void child_look(const struct child *c, enum writer w, u32 i)
+{
+	bool changed = watched[i] >= CHILD_AT && watched[i] < CHILD_AT + CHILD_N;
+	u64 address = word_address(w, i), has, round;
+	int r;
+
+	if (changed && c->op == CHILD_MREMAP)
+		address += CHILD_TO - (A + CHILD_AT * PAGE);
+	r = kernel_load(c->space, address, &has);
+	if (changed && c->op == CHILD_MUNMAP) {
+		must(r == -EFAULT);
+		return;
+	}
+	must(r == 0);
+	round = has & 0xffffffffff;
+	if (changed && c->op == CHILD_DONTNEED) {
+		if (has)
+			wrong("child, after MADV_DONTNEED", w, i, has);
+	} else if (has != value(w, i, round) || round < c->before[w][i] || round > c->after[w][i]) {
+		wrong("child", w, i, has);
+	}
+}
+
+static void child_run(void *arg)
+{
+	const struct child *c = arg;
+
+	kernel_become(c->space);
+	child_act(c);
+	for (enum writer w = 0; w < WRITERS; w++)
+		for (u32 i = 0; i < WATCHED; i++)
+			child_look(c, w, i);
+	kernel_exit(c->space);
+}
+
 static void actor_fork(struct actor *a)
 {
-	u64 before[WRITERS][WATCHED];
-	struct space *child;
-	u64 has;
+	struct child c = {.op = (u32)below(CHILD_OPS)};
+	struct host_thread thread;
 
 	(void)a;
 	write_word(FORK, (u32)below(WATCHED));
-	memcpy(before, world->rounds, sizeof(before));
-	child = kernel_fork();
-	if (!child)
+	memcpy(c.before, world->rounds, sizeof(c.before));
+	c.space = kernel_fork();
+	if (!c.space)
 		return;
-	for (u32 w = 0; w < WRITERS; w++)
-		for (u32 i = 0; i < WATCHED; i++) {
-			u64 round;
-
-			must(kernel_load(child, word_address(w, i), &has) == 0);
-			round = has & 0xffffffffff;
-			if (has != value(w, i, round) || round < before[w][i] ||
-			    round > world->writing[w][i])
-				wrong("child", w, i, has);
-		}
-	kernel_exit(child);
+	memcpy(c.after, world->writing, sizeof(c.after));
+	must(host_thread_start(&thread, "child", child_run, &c) == 0);
+	host_thread_join(&thread);
 	sched_progress();
 }
 

@@ -101,7 +101,7 @@ struct space *kernel_fork(void)
 	struct space *s = kernel_self(), *child;
 	struct forked f = {.n = 0};
 
-	if (kernel.prepare)
+	if (!s->number && kernel.prepare)
 		kernel.prepare();
 	child = space_make();
 	if (child) {
@@ -113,7 +113,7 @@ struct space *kernel_fork(void)
 
 		context_event(f.parents[i], &w);
 	}
-	if (kernel.parent)
+	if (!s->number && kernel.parent)
 		kernel.parent();
 	return child;
 }

@@ -54,7 +54,9 @@ struct space;
 
 /* Makes the kernel anew; everything of the run before is forgotten. */
 void kernel_boot(const struct kernel_whims *whims);
-struct space *kernel_self(void); /* the process of the run */
+struct space *kernel_self(void); /* of the running fiber: the process, or what it became */
+/* The running fiber is a thread of that space from now on. */
+void kernel_become(struct space *s);
 /* Changes the chances from now on. */
 void kernel_whims_set(const struct kernel_whims *whims);
 

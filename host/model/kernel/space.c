@@ -50,9 +50,16 @@ void kernel_boot(const struct kernel_whims *whims)
 					   .protection = KERNEL_READ | KERNEL_WRITE}) == 0);
 }
 
+static HOST_THREAD_LOCAL struct space *self; /* NULL: the process's */
+
 struct space *kernel_self(void)
 {
-	return &kernel.spaces[0];
+	return self ? self : &kernel.spaces[0];
+}
+
+void kernel_become(struct space *s)
+{
+	self = s;
 }
 
 bool whim(u32 chance)

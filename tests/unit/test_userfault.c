@@ -5,8 +5,8 @@
  *
  *	test_userfault [--scenario NAME] [--seed N] [--runs N] [--chart]
  *
- * Without options: some runs of each scenario, and the seeds of faults that were found.
- * A failure says its seed; --runs 1 --seed N repeats it, --chart tells each step.
+ * Without options: some runs of each scenario. A failure says its seed; --runs 1 --seed N repeats
+ *it, --chart tells each step.
  */
 #include "tests/unit/kernel_world.h"
 
@@ -78,14 +78,6 @@ static const struct scenario scenarios[] = {
      .roles = {{"cpu 0", actor_cpu, 12}, {"mapper", actor_mapper, 3}, {"mover", actor_mover, 8}}},
 };
 #define SCENARIOS host_array_size(scenarios)
-
-/* What was found, and is right since. */
-static const struct {
-	const char *scenario;
-	u64 seed;
-} found[] = {
-    {"small", 1},
-};
 
 static struct sched_outcome outcome;
 
@@ -180,7 +172,5 @@ int main(int argc, char **argv)
 	for (u32 i = 0; i < SCENARIOS; i++)
 		if (!only || only == &scenarios[i])
 			bad += run_many(&scenarios[i], seed, runs, chart);
-	for (u32 i = 0; argc == 1 && i < host_array_size(found); i++)
-		bad += !run(find(found[i].scenario), found[i].seed, false);
 	return bad != 0;
 }

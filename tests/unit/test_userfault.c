@@ -5,8 +5,8 @@
  *
  *	test_userfault [--scenario NAME] [--seed N] [--runs N] [--chart]
  *
- * Without options: some runs of each scenario. A failure says its seed; --runs 1 --seed N repeats
- *it, --chart tells each step.
+ * Without options: some runs of each scenario. A failure says its seed; --runs 1 and
+ * --seed N repeat it, --chart tells each step.
  */
 #include "tests/unit/kernel_world.h"
 

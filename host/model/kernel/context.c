@@ -279,7 +279,7 @@ static int ioctl_register(struct context *c, u64 start, u64 length, u32 mode)
 	mmap_write_lock(s);
 	r = register_locked(c, start, start + length, mode);
 	mmap_write_unlock(s);
-	told("register %llx+%llx %d", r, PAGE_NUMBER(start), length / PAGE, mode);
+	told("register %llx+%llx %d", r, PAGE_NUMBER(start), PAGE_COUNT(length), mode);
 	/* Who waits for a page there looks again, and is not stopped any more. */
 	if (!mode && !r)
 		context_wake(c, start, length);

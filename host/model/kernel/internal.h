@@ -142,6 +142,7 @@ static inline void step(void)
 	((long long)((address) >= KERNEL_USER_BASE ? (address)-KERNEL_USER_BASE                    \
 						   : (address)-host_arena_base()) /                \
 	 (long long)HOST_PAGE_SIZE)
+#define PAGE_COUNT(length) ((long long)((length) / HOST_PAGE_SIZE))
 /* Between two pages of many. */
 void step_pages(void);
 bool whim(u32 chance);

@@ -189,7 +189,7 @@ int move_ioctl(struct context *c, void *arg)
 	kernel_counts.moves++;
 	moved = move_pages(c, move->dst, move->src, move->len);
 	told("MOVE %llx to %llx + %llx", moved, PAGE_NUMBER(move->src), PAGE_NUMBER(move->dst),
-	     move->len / PAGE);
+	     PAGE_COUNT(move->len));
 	move->move = moved;
 	if (moved < 0)
 		return (int)moved;

@@ -331,6 +331,11 @@ static unsigned note_holes(struct mm *mm, struct transaction *t, unsigned i, uns
 		holes = n;
 	else if (found > 0)
 		holes = (unsigned)((next.start - entry_address(t, i)) >> HOST_PAGE_SHIFT);
+	/* The mapping may just have gone elsewhere, and its pages with it: who looks for
+	 * a mapping finds that out before EAGAIN is thought of. Nobody reads the event
+	 * while we are in the section. */
+	if (events_unread(mm))
+		return 0;
 	for (unsigned k = 0; k < holes; k++)
 		bit_set(t->zero, i + k);
 	return holes;

@@ -168,9 +168,10 @@ static void lead(struct mm *mm)
 		if (leading && fds[1].revents & POLLIN) {
 			u64 kicks;
 
+			/* Read first: it may take the kick of reader_stop with it. */
+			(void)mm->sys->read(mm->kick_fd, &kicks, sizeof(kicks));
 			if (host_load_acquire(&mm->stopping))
 				return;
-			(void)mm->sys->read(mm->kick_fd, &kicks, sizeof(kicks));
 		}
 	}
 }

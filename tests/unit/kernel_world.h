@@ -27,7 +27,7 @@
 #define A KERNEL_USER_BASE
 #define RW (KERNEL_READ | KERNEL_WRITE)
 #define FRAMES (4 * HOST_HUGE_PAGES)
-#define BLOCKS 6u /* 0, 1: the field; 2 to 5: the mapper's */
+#define BLOCKS 7u /* 0, 1: the field; 2 to 5: the mapper's; 6: scrap */
 #define FIELD_BLOCKS 2u
 #define ACTORS 10u
 
@@ -71,6 +71,9 @@ static struct world {
 	const struct scenario *scenario;
 	struct mm *mm;
 	struct mm_region *region;
+	struct space *space; /* the process */
+	u64 field;	     /* its address */
+	bool ending;	     /* from here on the laws are not checked in between */
 	u8 vram[FRAMES][KERNEL_BYTES];
 	u8 used[FRAMES];
 	u32 data; /* what frames carry points here */
@@ -331,7 +334,7 @@ static u64 value(enum writer w, u32 i, u64 round)
 
 static u64 word_address(enum writer w, u32 i)
 {
-	return A + watched[i] * PAGE + w * 8;
+	return world->field + watched[i] * PAGE + w * 8;
 }
 
 static void wrong(const char *who, enum writer w, u32 i, u64 has)
@@ -406,7 +409,7 @@ enum { CHILD_NOTHING, CHILD_MUNMAP, CHILD_DONTNEED, CHILD_MREMAP, CHILD_OPS };
 
 static void child_act(const struct child *c)
 {
-	u64 at = A + CHILD_AT * PAGE, length = CHILD_N * PAGE;
+	u64 at = world->field + CHILD_AT * PAGE, length = CHILD_N * PAGE;
 
 	if (c->op == CHILD_MUNMAP)
 		must(kernel_munmap(at, length) == 0);
@@ -425,7 +428,7 @@ static void child_look(const struct child *c, enum writer w, u32 i)
 	int r;
 
 	if (changed && c->op == CHILD_MREMAP)
-		address += CHILD_TO - (A + CHILD_AT * PAGE);
+		address += CHILD_TO - (world->field + CHILD_AT * PAGE);
 	r = kernel_load(c->space, address, &has);
 	if (changed && c->op == CHILD_MUNMAP) {
 		must(r == -EFAULT);
@@ -591,7 +594,7 @@ static void actor_mover(struct actor *a)
 	if (world->scenario->whole || n == HOST_HUGE_PAGES)
 		first = 0, n = HOST_HUGE_PAGES;
 	n = host_min(n, HOST_HUGE_PAGES - first);
-	start = A + block * HUGE_SIZE + first * PAGE;
+	start = (block < FIELD_BLOCKS ? world->field : A) + block * HUGE_SIZE + first * PAGE;
 	if (below(3))
 		out(start, start + n * PAGE);
 	else if (below(3) == 0)
@@ -694,13 +697,82 @@ static void actor_mapper(struct actor *a)
 	sched_progress();
 }
 
+/* Memory that several threads write to and drop at the same time: what is there is what
+ * one of them wrote, or nothing. */
+#define SCRAP_BASE (A + 6 * HUGE_SIZE)
+#define SCRAP 0x5c4a000000000000ull
+
+static void actor_scrap(struct actor *a)
+{
+	static const u16 pages[] = {0, 1, 2, 15, 16, 40, 511};
+	u64 page = pages[below(host_array_size(pages))], address = SCRAP_BASE + page * PAGE, has;
+	u64 n = below(4) ? 1 + below(HOST_HUGE_PAGES - page) : HOST_HUGE_PAGES - page;
+
+	(void)a;
+	switch (below(5)) {
+	case 0:
+		must(kernel_madvise(address, n * PAGE, MADV_DONTNEED) == 0);
+		break;
+	case 1:
+		must(kernel_madvise(address, n * PAGE, MADV_FREE) == 0);
+		break;
+	case 2:
+		must(kernel_store(kernel_self(), address, SCRAP + page) == 0);
+		break;
+	case 3:
+		must(kernel_madvise(SCRAP_BASE, HUGE_SIZE,
+				    below(2) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0);
+		break;
+	default:
+		must(kernel_load(kernel_self(), address, &has) == 0);
+		must(!has || has == SCRAP + page);
+	}
+	sched_progress();
+}
+
 /* Until the others are over. */
 static void actor_daemon(struct actor *a)
 {
 	(void)a;
-	kernel_daemon_step(A, A + BLOCKS * HUGE_SIZE);
+	if (below(2))
+		kernel_daemon_step(A, A + BLOCKS * HUGE_SIZE);
+	else
+		kernel_daemon_step(world->field, world->field + FIELD_BLOCKS * HUGE_SIZE);
 	/* Rarely while everybody waits for a clock. */
-	host_sleep(below(16) ? below(3) * HOST_USEC : below(100) * HOST_MSEC);
+	host_sleep(below(8) ? below(3) * HOST_USEC : below(200) * HOST_MSEC);
+}
+
+/* ---- Law 2, now and then ------------------------------------------------------------------- */
+
+/* A page on the device has one home: nothing is at its address, and its frame names it.
+ * While a change is not told and applied yet, this need not be so. */
+static void check_page(const struct block *b, unsigned i)
+{
+	u64 address = b->address + i * PAGE;
+	entry_t e = block_get(b, i);
+	const struct mm_page *page;
+
+	if (entry_kind(e) != ENTRY_DEVICE)
+		return;
+	if (kernel_look(world->space, address) & KERNEL_PRESENT)
+		sched_fail(SCHED_LAW, "page %llu is on the device, and in system memory",
+			   (unsigned long long)((address - A) / PAGE));
+	page = frame_page(world->mm, entry_id(b->pages ? e : b->uniform), !b->pages);
+	if (page->rmap != rmap(b, b->pages ? i : 0))
+		sched_fail(SCHED_LAW, "page %llu is on the device, and its frame is another's",
+			   (unsigned long long)((address - A) / PAGE));
+}
+
+static void world_check(void *arg)
+{
+	struct mm *mm = world ? world->mm : NULL;
+
+	(void)arg;
+	if (!mm || mm != the_mm || world->ending || kernel_changing() || mm->gate.writer)
+		return;
+	for (u32 k = 1; k < mm->n_blocks; k++)
+		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
+			check_page(mm->by_number[k], i);
 }
 
 /* ---- The run ------------------------------------------------------------------------------ */
@@ -719,6 +791,22 @@ static void actor_run(void *arg)
 	host_add_return(&world->running, (u32)-1);
 }
 
+/* Where not all memory can move, the library's own allocations can. */
+static void field_map(void)
+{
+	u64 size = FIELD_BLOCKS * HUGE_SIZE;
+
+	if (!world->scenario->without) {
+		world->field = A;
+		must(kernel_mmap(A, size, RW) == 0);
+		return;
+	}
+	world->field = (u64)userfault_alloc(world->mm, size);
+	must(world->field);
+	if (!world->scenario->huge)
+		must(kernel_madvise(world->field, size, MADV_NOHUGEPAGE) == 0);
+}
+
 static void world_begin(void)
 {
 	struct userfault_hooks hooks = {.fork_prepare = fork_prepare, .fork_parent = fork_parent};
@@ -729,11 +817,12 @@ static void world_begin(void)
 	must(host_arena_open(0) == 0);
 	must(userfault_open(world->scenario->without, &hooks, &world->mm) == 0);
 	must(mm_region_create(FRAMES, &device_ops, NULL, &world->region) == 0);
-	must(mm_notifier_insert(&world->notifier, world->mm, A, A + BLOCKS * HUGE_SIZE,
-				&lane_ops) == 0);
-	must(kernel_mmap(A, FIELD_BLOCKS * HUGE_SIZE, RW) == 0);
+	must(mm_notifier_insert(&world->notifier, world->mm, A, A + ((u64)2 << 40), &lane_ops) ==
+	     0);
+	field_map();
+	must(kernel_mmap(SCRAP_BASE, HUGE_SIZE, RW) == 0);
 	if (world->scenario->huge)
-		must(kernel_madvise(A, FIELD_BLOCKS * HUGE_SIZE, MADV_HUGEPAGE) == 0);
+		must(kernel_madvise(world->field, FIELD_BLOCKS * HUGE_SIZE, MADV_HUGEPAGE) == 0);
 	if (world->scenario->huge || below(2))
 		for (u32 i = 0; i < WATCHED; i++)
 			write_word(CPU_0, i);
@@ -744,12 +833,15 @@ static void world_end(void)
 	static const struct kernel_whims none;
 	u64 has;
 
+	world->ending = true;
 	kernel_whims_set(&none);
 	for (u32 w = 0; w < WRITERS; w++)
 		for (u32 i = 0; i < WATCHED; i++) {
 			must(kernel_load(kernel_self(), word_address(w, i), &has) == 0);
 			word_check(w, i, has);
 		}
+	if (world->field != A)
+		must(userfault_free(world->mm, (void *)world->field) == 0);
 	must(kernel_munmap(A, BLOCKS * HUGE_SIZE) == 0);
 	must(mm_sync(world->mm, 0, ~(u64)0) == 0);
 	mm_notifier_remove(&world->notifier);
@@ -779,6 +871,7 @@ static void world_run(void *arg)
 	world->scenario = arg;
 	the_mm = NULL; /* of a run that failed */
 	kernel_boot(&(struct kernel_whims){.steps = 64});
+	world->space = kernel_self();
 	world_begin();
 	kernel_whims_set(&world->scenario->whims);
 	for (const struct role *role = world->scenario->roles; role->fn; role++)

@@ -74,8 +74,21 @@ static const struct scenario scenarios[] = {
 	       {"mover", actor_mover, 6},
 	       {"evictor", actor_evict, 4},
 	       {"kernel", actor_daemon, 0}}},
+    {"scrap", "memory that several threads drop at once, and forks", .whims = MILD,
+     .roles = {{"scrap", actor_scrap, 20},
+	       {"scrap", actor_scrap, 20},
+	       {"forker", actor_fork, 3},
+	       {"mover", actor_mover, 8},
+	       {"mover", actor_mover, 8},
+	       {"kernel", actor_daemon, 0}}},
     {"copy", "without MOVE: protected and copied", .without = USERFAULT_WITHOUT_MOVE, .whims = MILD,
-     .roles = {{"cpu 0", actor_cpu, 12}, {"mapper", actor_mapper, 3}, {"mover", actor_mover, 8}}},
+     .roles = {{"cpu 0", actor_cpu, 12},
+	       {"cpu 1", actor_cpu, 12},
+	       {"gpu", actor_gpu, 6},
+	       {"mapper", actor_mapper, 2},
+	       {"mover", actor_mover, 8},
+	       {"mover", actor_mover, 8},
+	       {"kernel", actor_daemon, 0}}},
 };
 #define SCENARIOS host_array_size(scenarios)
 
@@ -100,6 +113,8 @@ static bool run(const struct scenario *s, u64 seed, bool chart)
 	    .depth = 1 + (u32)(seed % 16),
 	    .work = true,
 	    .watch = chart ? tell : NULL,
+	    .check = world_check,
+	    .check_period = 499,
 	    .max_idle_time = 1000 * HOST_SEC,
 	};
 

@@ -111,6 +111,8 @@ enum {
 	KERNEL_REGISTERED = 32u,
 };
 u32 kernel_look(struct space *s, u64 address);
+/* Is a change under way whose caller has not gone on yet? */
+bool kernel_changing(void);
 u32 kernel_waiting(void); /* threads that wait in a fault or for an event */
 struct kernel_counts {
 	u64 moves, copies, faults, events, splits, collapses, denied;

@@ -334,6 +334,14 @@ u32 kernel_look(struct space *s, u64 address)
 	       (p->flags & PTE_SHARED ? KERNEL_SHARED : 0) | (p->pins ? KERNEL_PINNED : 0);
 }
 
+bool kernel_changing(void)
+{
+	for (u32 i = 0; i < CONTEXTS; i++)
+		if (kernel.contexts[i].used && kernel.contexts[i].changing)
+			return true;
+	return false;
+}
+
 u32 kernel_waiting(void)
 {
 	return kernel.waiting;

@@ -84,13 +84,14 @@ static void page_detach(struct mm *mm, struct block *b, unsigned i, struct frame
 	}
 }
 
-static void block_detach(struct mm *mm, struct block *b, unsigned first, unsigned last, u32 flags,
+/* False: no page of it is, or was, anything but in system memory. */
+static bool block_detach(struct mm *mm, struct block *b, unsigned first, unsigned last, u32 flags,
 			 struct frame_list **list)
 {
 	bool whole = first == 0 && last == HOST_HUGE_PAGES;
 
 	if (!b->pages && entry_kind(b->uniform) == ENTRY_SYSTEM && b->uniform == flags)
-		return;
+		return false;
 	if (!whole)
 		expand_here(mm, b);
 	if (!b->pages && entry_kind(b->uniform) != ENTRY_OUT)
@@ -106,10 +107,11 @@ static void block_detach(struct mm *mm, struct block *b, unsigned first, unsigne
 		host_free(b->pages);
 		b->pages = NULL;
 		b->uniform = entry(ENTRY_SYSTEM, flags);
-		return;
+		return true;
 	}
 	for (unsigned i = first; i < last; i++)
 		b->pages[i] = entry(ENTRY_SYSTEM, flags);
+	return true;
 }
 
 /* The part of [start, end) in b, as page indices. */
@@ -144,19 +146,23 @@ static struct block *block_next(struct mm *mm, u64 address, u64 end)
 static void event_drop(struct mm *mm, u64 start, u64 end, enum mm_event event, u32 flags)
 {
 	struct frame_list *list = NULL;
+	bool any = false;
 
 	for (struct block *b = block_next(mm, start, end); b;
 	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end)) {
 		unsigned first, last;
 
 		clip(b, start, end, &first, &last);
-		block_detach(mm, b, first, last, flags, &list);
+		any |= block_detach(mm, b, first, last, flags, &list);
 		if (event == MM_EVENT_UNMAP)
 			b->registered_start = b->registered_end = 0;
 	}
 	if (event == MM_EVENT_UNMAP)
 		extents_forget(mm, start, end);
 	change_queue(mm, start, end, event, list);
+	/* Faults that were left to a transaction: it does not find these pages any more. */
+	if (any)
+		(void)uffd_wake(mm, start, end - start);
 }
 
 /* MADV_DONTNEED comes before the pages go. Our own (without MOVE) says nothing
@@ -237,7 +243,9 @@ static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 	}
 	extents_forget(mm, from, end);
 	change_queue_remap(mm, from, end, to);
-	/* Whoever faulted at the new place before we knew of it, tries again. */
+	/* Whoever faulted at the new place before we knew of it, or at the old one while
+	 * the pages were moving, tries again. */
+	(void)uffd_wake(mm, from, length);
 	(void)uffd_wake(mm, to, length);
 }
 

@@ -79,7 +79,7 @@ static void drop_sources(struct mm *mm, struct mm_migrate *m, struct transaction
 {
 	for (unsigned i = 0, n; i < t->npages; i += n) {
 		for (n = 0;
-		     i + n < t->npages && bit(t->taken, i + n) && (t->compound || m->dst[i + n]);)
+		     i + n < t->npages && bit(t->taken, i + n) && m->dst[t->compound ? 0 : i + n];)
 			n++;
 		if (!n) {
 			n = 1;

@@ -136,6 +136,18 @@ void block_expand(struct mm *mm, struct block *b, entry_t **array)
 	*array = NULL;
 }
 
+bool block_own_remove(struct block *b, u64 start, u64 end)
+{
+	struct own_remove **at = &b->own_removes;
+
+	while (*at && ((*at)->start != start || (*at)->end != end))
+		at = &(*at)->next;
+	if (!*at)
+		return false;
+	*at = (*at)->next;
+	return true;
+}
+
 void block_collapse(struct block *b)
 {
 	if (!b->pages)

@@ -74,26 +74,46 @@ static void commit_in_place_out(struct mm *mm, struct mm_migrate *m, struct tran
 	section_leave(mm, b);
 }
 
+/* Does page i go, from where it was taken? Section of t->block. */
+static bool source_goes(const struct mm_migrate *m, const struct transaction *t, unsigned i)
+{
+	return i < t->npages && bit(t->taken, i) && m->dst[t->compound ? 0 : i] &&
+	       t->slot->rmaps[t->at + i] == rmap(t->block, t->first + i);
+}
+
+/* Drops the sources from i on that go, in one mapping; how many. Its event is ours by
+ * its range: the application may drop pages beside them at the same time. */
+static unsigned drop_run(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i)
+{
+	struct own_remove own = {.start = entry_address(t, i)};
+	struct userfault_vma v;
+	unsigned n = 0;
+
+	if (!bit(t->taken, i) || mm->sys->vma(own.start, &v) || v.start > own.start)
+		return 0;
+	section_enter(mm, t->block);
+	while (source_goes(m, t, i + n) && own.start + n * HOST_PAGE_SIZE < v.end)
+		n++;
+	own.end = own.start + n * HOST_PAGE_SIZE;
+	if (n) {
+		own.next = t->block->own_removes;
+		t->block->own_removes = &own;
+	}
+	section_leave(mm, t->block);
+	if (!n)
+		return 0;
+	(void)mm->sys->madvise(own.start, own.end - own.start, MADV_DONTNEED);
+	section_enter(mm, t->block);
+	(void)block_own_remove(t->block, own.start, own.end); /* no event came */
+	section_leave(mm, t->block);
+	return n;
+}
+
 /* The pages behind a copy-out without MOVE are worthless now. */
 static void drop_sources(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
-	for (unsigned i = 0, n; i < t->npages; i += n) {
-		for (n = 0;
-		     i + n < t->npages && bit(t->taken, i + n) && m->dst[t->compound ? 0 : i + n];)
-			n++;
-		if (!n) {
-			n = 1;
-			continue;
-		}
-		section_enter(mm, t->block);
-		t->block->own_removes++;
-		section_leave(mm, t->block);
-		if (mm->sys->madvise(entry_address(t, i), (u64)n * HOST_PAGE_SIZE, MADV_DONTNEED)) {
-			section_enter(mm, t->block);
-			t->block->own_removes--;
-			section_leave(mm, t->block);
-		}
-	}
+	for (unsigned i = 0; i < t->npages;)
+		i += host_max(1u, drop_run(mm, m, t, i));
 }
 
 /* What was taken as one page has lost some meanwhile: it goes on as 512 small ones,

@@ -173,10 +173,8 @@ static void event_remove(struct mm *mm, u64 start, u64 end)
 
 	if (staging_contains(mm, start))
 		return;
-	if (b && b->own_removes && end <= b->address + HOST_HUGE_SIZE) {
-		b->own_removes--;
+	if (b && block_own_remove(b, start, end))
 		return;
-	}
 	event_drop(mm, start, end, MM_EVENT_CLEAR, ENTRY_MARKED);
 }
 

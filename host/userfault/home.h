@@ -80,7 +80,14 @@ struct block {
 	 * faults; emptied by any event that changes mappings. */
 	u64 registered_start, registered_end;
 	bool small_backed; /* last went out as 4K pages */
-	u32 own_removes;   /* REMOVE events to come that are our own (no MOVE) */
+	/* REMOVE events to come that are our own (no MOVE); changed in a section, or with the
+	 * gate held for writing. */
+	struct own_remove *own_removes;
+};
+
+struct own_remove {
+	struct own_remove *next;
+	u64 start, end;
 };
 
 #define BLOCK_L2_BITS 13
@@ -310,6 +317,8 @@ bool block_compound(const struct mm *mm, const struct block *b);
  * consumed (set to NULL) if used. A compound frame is split. */
 void block_expand(struct mm *mm, struct block *b, entry_t **array);
 void block_set(struct block *b, unsigned i, entry_t e); /* expanded blocks */
+/* Takes the one of exactly [start, end) off the list; false: there is none. */
+bool block_own_remove(struct block *b, u64 start, u64 end);
 /* Back to one word where all pages are in system memory. */
 void block_collapse(struct block *b);
 struct host_waitq *block_waitq(struct mm *mm, const struct block *b);

@@ -76,6 +76,7 @@ static struct world {
 	bool ending;	     /* from here on the laws are not checked in between */
 	u8 vram[FRAMES][KERNEL_BYTES];
 	u8 used[FRAMES];
+	u64 next_frame;
 	u32 data; /* what frames carry points here */
 	struct actor actors[ACTORS];
 	u32 holds;		       /* CPU faults that are served: the region stays */
@@ -102,6 +103,16 @@ static u64 frame_alloc(unsigned order)
 {
 	u64 n = (u64)1 << order;
 
+	/* One by one from where the last was found, not to look at all each time. */
+	if (!order)
+		for (u64 k = 0; k < FRAMES; k++) {
+			u64 i = world->next_frame++ % FRAMES;
+
+			if (!world->used[i]) {
+				world->used[i] = 1;
+				return i;
+			}
+		}
 	for (u64 i = 0; i + n <= FRAMES; i += n)
 		if (!memchr(world->used + i, 1, n)) {
 			memset(world->used + i, 1, n);
@@ -727,6 +738,17 @@ static void actor_scrap(struct actor *a)
 		must(kernel_load(kernel_self(), address, &has) == 0);
 		must(!has || has == SCRAP + page);
 	}
+	sched_progress();
+}
+
+/* Drops pages of the field that nobody watches, beside those that are. */
+static void actor_drop(struct actor *a)
+{
+	u64 first = 40 + below(100), n = 1 + below(100), address = world->field + first * PAGE;
+
+	(void)a;
+	must(kernel_store(kernel_self(), address, SCRAP + first) == 0);
+	must(kernel_madvise(address, n * PAGE, MADV_DONTNEED) == 0);
 	sched_progress();
 }
 

@@ -85,7 +85,7 @@ static const struct scenario scenarios[] = {
      .roles = {{"cpu 0", actor_cpu, 12},
 	       {"cpu 1", actor_cpu, 12},
 	       {"gpu", actor_gpu, 6},
-	       {"mapper", actor_mapper, 2},
+	       {"drop", actor_drop, 8},
 	       {"mover", actor_mover, 8},
 	       {"mover", actor_mover, 8},
 	       {"kernel", actor_daemon, 0}}},

@@ -115,7 +115,7 @@ void driver_advice_fini(struct gpusvm_driver *driver)
 }
 
 /* From the first advice on. */
-static int watch(struct gpusvm_driver *driver)
+int driver_advice_watch(struct gpusvm_driver *driver)
 {
 	struct driver_advice *advice = &driver->advice;
 	int err = 0;
@@ -167,7 +167,7 @@ static int edit(struct gpusvm_driver *driver, u64 start, u64 end, const struct a
 		u64 *from, u64 *to)
 {
 	struct gpusvm_retry retry;
-	int err = watch(driver);
+	int err = driver_advice_watch(driver);
 
 	if (err)
 		return err;

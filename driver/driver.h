@@ -7,6 +7,7 @@
  *   range.c       the driver's range: a gpusvm_range and one pages object a device
  *   fault.c       fault service: workers, one fault from queue to replay
  *   bind.c        making a range reachable from a device: migrate, get, commit
+ *   exclusive.c   memory that one device has for itself
  *   bound.c       what applications bind; devices that cannot fault
  *   advice.c      what was advised, and what follows from it
  *   attributes.c  the map that it is kept in
@@ -169,6 +170,7 @@ int gpusvm_driver_advice_get(struct gpusvm_driver *driver, u64 start, u64 end,
 int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_driver_cause cause);
 
 /* Where pages are. One entry for each page from start. */
+#define DRIVER_PAGE_EXCLUSIVE 32u
 struct gpusvm_driver_residency {
 	u32 flags; /* GPUSVM_PAGE_* of <gpusvm/gpusvm.h> */
 	u32 order;
@@ -192,6 +194,13 @@ struct gpusvm_device *gpusvm_driver_queue_device(struct gpusvm_driver_queue *que
  * devices that cannot fault again after each invalidation, until unbind. Rounded
  * outward to pages. -EFAULT a hole, -EPERM not writable and not read_only. */
 int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bool read_only);
+/* Takes [start, end) (page aligned) out of every mapping but the queue's device's,
+ * until the CPU or another device next touches it.
+ *   -EFAULT  a hole, or not readable     -EPERM  not writable
+ *   -EBUSY   some of it could not be taken (pinned)
+ *   -ENOSPC  it can never fit on the device
+ *   -EOPNOTSUPP  it can never be: shared, file-backed; or the device has no memory */
+int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end);
 /* -ENOENT: nothing there is bound. */
 int gpusvm_driver_unbind(struct gpusvm_driver_queue *queue, u64 start, u64 end);
 

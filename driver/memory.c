@@ -199,6 +199,7 @@ static void bo_free_frames(struct gpusvm_devmem *devmem, u64 frame, unsigned ord
 	struct driver_bo *bo = driver_bo_of(devmem);
 
 	host_add_relaxed(bo->placed, 0u - (1u << order));
+	driver_exclusive_clear(bo->device, frame, (u64)1 << order);
 	defer_frames(bo->device, frame, order);
 }
 
@@ -428,6 +429,7 @@ int driver_memory_evict(struct driver_device *dd, enum gpusvm_driver_cause cause
 
 static void free_tables(struct driver_device *dd)
 {
+	driver_exclusive_fini(dd);
 	host_free(dd->placed);
 	host_free(dd->freed);
 	host_free(dd->freed_index);

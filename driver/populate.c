@@ -41,6 +41,8 @@ bool driver_page_keep(void *arg, struct mm_page *page)
 	bo = driver_bo_of(gpusvm_page_devmem(page));
 	if (!host_read_once(&bo->used))
 		host_write_once(&bo->used, 1);
+	if (owner != dd)
+		driver_exclusive_clear(owner, mm_page_index(page), (u64)1 << mm_page_order(page));
 	return true;
 }
 

@@ -299,6 +299,27 @@ static int location(const struct mm_page_state *state)
 	return state->flags & (MM_STATE_POPULATED | MM_STATE_ZERO) ? DRIVER_SYSTEM : DRIVER_NONE;
 }
 
+static void tell(struct gpusvm_driver *driver, u64 devices, u64 address,
+		 const struct mm_page_state *state, struct gpusvm_driver_residency *ret)
+{
+	int where = location(state);
+	u64 frame;
+
+	*ret = (struct gpusvm_driver_residency){
+		.flags = state->flags,
+		.order = state->order,
+		.location = where,
+		.mapped_by = mapped_by(driver, devices, address),
+	};
+	if (where < 0 || ret->mapped_by != (u64)1 << where)
+		return;
+	/* Of a compound frame the state may tell its head. */
+	frame = host_align_down(mm_page_index(state->page), (u64)1 << state->order);
+	frame += (address >> HOST_PAGE_SHIFT) & (((u64)1 << state->order) - 1);
+	if (driver_exclusive_is(driver->devices[where], frame))
+		ret->flags |= DRIVER_PAGE_EXCLUSIVE;
+}
+
 int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 			    struct gpusvm_driver_residency *ret)
 {
@@ -318,13 +339,8 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 		batch = host_min(n - done, (u64)RESIDENCY_BATCH);
 		mm_page_states(driver->mm, at, at + (batch << HOST_PAGE_SHIFT), states);
 		for (i = 0; i < batch; i++)
-			ret[done + i] = (struct gpusvm_driver_residency){
-				.flags = states[i].flags,
-				.order = states[i].order,
-				.location = location(&states[i]),
-				.mapped_by = mapped_by(driver, devices,
-						       at + (i << HOST_PAGE_SHIFT)),
-			};
+			tell(driver, devices, at + (i << HOST_PAGE_SHIFT), &states[i],
+			     &ret[done + i]);
 	}
 	driver_devices_put(driver, devices);
 	host_free(states);

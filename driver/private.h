@@ -75,6 +75,7 @@ struct driver_device {
 	u64 *freed; /* a bit for each frame that waits for memory_free; atomics */
 	u64 *freed_index; /* a bit for each word of freed that may not be 0; atomics */
 	u32 freed_pending; /* atomic: freed_index may not be 0 */
+	u64 *exclusive; /* a bit for each frame that is the device's alone, or NULL; atomics */
 	u32 *placed;	/* frames by the 2M of addresses that they were taken for, folded;
 			 * atomics. A hint: mremap moves pages elsewhere */
 	u64 placed_mask;
@@ -253,6 +254,8 @@ static inline bool driver_advised_stale(struct gpusvm_driver *driver, u64 genera
 {
 	return host_load_acquire(&driver->advice.generation) != generation;
 }
+/* Makes sure that advice.notifier hears of the whole window. -ENOMEM. */
+int driver_advice_watch(struct gpusvm_driver *driver);
 /* Remembers where [start, end) was prefetched to, as far as it is mapped. */
 void driver_advice_prefetched(struct gpusvm_driver *driver, u64 start, u64 end, int where);
 
@@ -314,6 +317,13 @@ void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range);
 void driver_remap_init(struct gpusvm_driver *driver);
 /* As driver_garbage_fini. */
 void driver_remap_fini(struct gpusvm_driver *driver);
+
+/* ---- exclusive.c ---- */
+
+void driver_exclusive_fini(struct driver_device *dd);
+/* The frames are not in use any more, or another device maps them. Atomics only. */
+void driver_exclusive_clear(struct driver_device *dd, u64 frame, u64 n);
+bool driver_exclusive_is(struct driver_device *dd, u64 frame);
 
 /* ---- bound.c ---- */
 

@@ -24,7 +24,8 @@
  *     7. ACCESSED_BY who asks: nowhere; it is mapped wherever it is.
  *   then the faulting device,
  *     8. one that has memory: to it, unless its pages have bounced too often
- *        lately (placement.h): then nowhere; and of its pages those stay that are on a
+ *        lately (placement.h): then nowhere. What a peer has that it can map stays
+ *        there: who touched it first keeps it; and of its pages those stay that are on a
  *        device to which it has a link: who touched them first keeps them;
  *   then link weights,
  *     9. one that has none: nowhere, if the page is on a device that it has a link

@@ -13,7 +13,8 @@ _Static_assert(GPUSVM_PAGE_MAPPED == MM_STATE_MAPPED &&
 		       GPUSVM_PAGE_POPULATED == MM_STATE_POPULATED &&
 		       GPUSVM_PAGE_ZERO == MM_STATE_ZERO &&
 		       GPUSVM_PAGE_READABLE == MM_STATE_READABLE &&
-		       GPUSVM_PAGE_WRITABLE == MM_STATE_WRITABLE,
+		       GPUSVM_PAGE_WRITABLE == MM_STATE_WRITABLE &&
+		       GPUSVM_PAGE_EXCLUSIVE == DRIVER_PAGE_EXCLUSIVE,
 	       "page flags");
 
 int interval_outward(const void *p, size_t len, u64 *start, u64 *end)

@@ -326,3 +326,18 @@ int gpusvm_unbind(struct gpusvm_queue *queue, const void *p, size_t len)
 
 	return err ? err : bind_post(queue, p, len, false, unbind_call);
 }
+
+static int exclusive_call(struct gpusvm_event *event)
+{
+	if (event->u.bind.start == event->u.bind.end)
+		return 0;
+	return gpusvm_driver_make_exclusive(event->queue->driver, event->u.bind.start,
+					    event->u.bind.end);
+}
+
+int gpusvm_make_exclusive(struct gpusvm_queue *queue, void *p, size_t len)
+{
+	int err = queue_check(queue);
+
+	return err ? err : bind_post(queue, p, len, false, exclusive_call);
+}

@@ -375,6 +375,7 @@ GPUSVM_API int gpusvm_evict(struct gpusvm *svm, int device);
 #define GPUSVM_PAGE_ZERO 4u	 /* the shared zero page */
 #define GPUSVM_PAGE_READABLE 8u	 /* by the mapping's protection */
 #define GPUSVM_PAGE_WRITABLE 16u /* by the mapping's protection */
+#define GPUSVM_PAGE_EXCLUSIVE 32u /* taken by the one device in mapped_by */
 
 struct gpusvm_page_info {
 	uint32_t flags; /* GPUSVM_PAGE_*; 0: a hole */
@@ -561,6 +562,20 @@ GPUSVM_API int gpusvm_bind(struct gpusvm_queue *queue, const void *p, size_t len
 /* Undoes it after the queue's earlier work. Waits. -ENOENT: nothing there is
  * bound. */
 GPUSVM_API int gpusvm_unbind(struct gpusvm_queue *queue, const void *p, size_t len);
+
+/*
+ * Takes [p, p + len), rounded outward to pages, for the queue's device alone, after
+ * the queue's earlier work: out of the CPU's mapping and every other device's, until one
+ * of them next touches it. Until then the device's atomics there are exact whatever it
+ * can do. Waits. A failure leaves the queue usable; part of it may have been taken.
+ *   -EFAULT  a hole, or not readable      -EPERM  not writable
+ *   -EBUSY   some of it is pinned, by direct I/O for example
+ *   -ENOSPC  it can never fit on the device
+ *   -EOPNOTSUPP  it cannot be taken (shared, file-backed), or the device has nowhere to
+ *            take it to
+ * Linux: make_device_exclusive.
+ */
+GPUSVM_API int gpusvm_make_exclusive(struct gpusvm_queue *queue, void *p, size_t len);
 
 /* ---- Events -------------------------------------------------------------- */
 

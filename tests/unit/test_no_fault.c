@@ -22,16 +22,14 @@ static void *invalidate_all_the_time(void *arg)
 		at = BASE + LENGTH / 8 * (u64)(rand_r(&s->seed) % 8);
 		switch (rand_r(&s->seed) % 5) {
 		case 0:
-			gpusvm_driver_prefetch(s->w->driver, at, at + LENGTH / 8, 1, false,
-					       &moved);
+			gpusvm_driver_prefetch(s->w->driver, at, at + LENGTH / 8, 1, false, &moved);
 			break;
 		case 1:
 			gpusvm_driver_prefetch(s->w->driver, at, at + LENGTH / 8, DRIVER_SYSTEM,
 					       false, &moved);
 			break;
 		case 2:
-			gpusvm_driver_prefetch(s->w->driver, at, at + LENGTH / 8, 0, false,
-					       &moved);
+			gpusvm_driver_prefetch(s->w->driver, at, at + LENGTH / 8, 0, false, &moved);
 			break;
 		case 3:
 			assert_int_equal(model_mprotect(s->w->mm, at, at + LENGTH / 8, MODEL_RW),
@@ -61,9 +59,8 @@ static void storm(u64 vram, u64 flags)
 	assert_int_equal(gpusvm_driver_bind(w.queue[0], BASE, BASE + LENGTH, false), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		storms[i] = (struct storm){ &w, i + 1, &stop };
-		assert_int_equal(pthread_create(&threads[i], NULL, invalidate_all_the_time,
-						&storms[i]),
-				 0);
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, invalidate_all_the_time, &storms[i]), 0);
 	}
 	for (unsigned round = 1; round <= 40; round++) {
 		device_fill(&w, 0, BASE, LENGTH, round);
@@ -106,7 +103,8 @@ static void test_atomics_happen_once(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, invalidate_all_the_time, &s), 0);
 	for (unsigned i = 0; i < 2000; i++) {
 		struct gpusvm_job job = {
-			.command = { .type = GPUSVM_COMMAND_ATOMIC, .va = BASE,
+			.command = { .type = GPUSVM_COMMAND_ATOMIC,
+				     .va = BASE,
 				     .atomic = { .op = GPUSVM_OP_ADD, .width = 8, .operand = 1 } },
 		};
 
@@ -151,13 +149,11 @@ static void test_what_goes_for_good_fails(void **state)
 		if (i % 2)
 			assert_int_equal(model_munmap(w.mm, BASE + MiB, BASE + MiB + 4096), 0);
 		else
-			assert_int_equal(gpusvm_driver_unbind(w.queue[0], BASE + MiB,
-							      BASE + MiB + 4096),
-					 0);
+			assert_int_equal(
+				gpusvm_driver_unbind(w.queue[0], BASE + MiB, BASE + MiB + 4096), 0);
 		HOST_CHECK(!gpusvm_fence_wait(&done, host_now() + HANG, &result));
 		gpusvm_fence_fini(&done);
-		assert_true(result == 0 || (result == -EFAULT &&
-					    job->fault.address == BASE + MiB));
+		assert_true(result == 0 || (result == -EFAULT && job->fault.address == BASE + MiB));
 		assert_int_equal(device_set(&w, 0, BASE, 5, MiB), 0);
 		assert_int_equal(device_set(&w, 0, BASE + MiB, 5, 8), -EFAULT);
 		if (i % 2)

@@ -191,6 +191,11 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 	return 0;
 }
 
+int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end)
+{
+	return gpusvm_driver_bind(queue, start, end, false);
+}
+
 int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bool read_only)
 {
 	return -EPERM;

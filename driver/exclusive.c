@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * exclusive.c: memory that one device has for itself: out of the CPU's mapping, and
+ * of every other device's, until someone else touches it.
+ *
+ * A device with memory of its own has it there: the page is moved, so that neither the
+ * CPU nor anyone else can reach it but by taking it back, which is a migration and
+ * tells the device. That it was taken is remembered with the frame, in a bitmap of the
+ * device, so that it follows the page through mremap, and ends when the page leaves or
+ * another device maps it.
+ *
+ * Locking: bits are atomics. They are set while the memory manager holds the page
+ * (mm_range_fault's keep) and cleared when its frame falls out of use, on whatever
+ * path that is: no lock is taken there.
+ */
+#include "driver/private.h"
+
+#define EXCLUSIVE_TRIES 8u
+#define EXCLUSIVE_BUDGET HOST_SEC
+
+/* ---- The bitmap ----------------------------------------------------------------- */
+
+/* Made with the first that is taken; goes with the device. */
+static int make_bitmap(struct driver_device *dd)
+{
+	u64 *bits, *none = NULL;
+
+	if (host_load_acquire(&dd->exclusive))
+		return 0;
+	bits = host_alloc_zeroed(((dd->npages + 63) >> 6) * sizeof(u64));
+	if (!bits)
+		return -ENOMEM;
+	if (!host_cas(&dd->exclusive, &none, bits))
+		host_free(bits); /* another thread's */
+	return 0;
+}
+
+void driver_exclusive_fini(struct driver_device *dd)
+{
+	host_free(dd->exclusive);
+}
+
+void driver_exclusive_clear(struct driver_device *dd, u64 frame, u64 n)
+{
+	u64 *bits = host_load_acquire(&dd->exclusive);
+
+	if (!bits)
+		return;
+	for (u64 at = frame; at < frame + n;) {
+		u64 in_word = host_min(64 - (at & 63), frame + n - at);
+		u64 mask = (in_word == 64 ? ~(u64)0 : ((u64)1 << in_word) - 1) << (at & 63);
+
+		if (host_read_once(&bits[at >> 6]) & mask)
+			host_fetch_and(&bits[at >> 6], ~mask);
+		at += in_word;
+	}
+}
+
+bool driver_exclusive_is(struct driver_device *dd, u64 frame)
+{
+	u64 *bits = host_load_acquire(&dd->exclusive);
+
+	return bits && host_read_once(&bits[frame >> 6]) >> (frame & 63) & 1;
+}
+
+/* struct mm_range_fault's keep: the page is held. Of a compound one it is asked once. */
+static bool mark(void *arg, struct mm_page *page)
+{
+	struct driver_device *dd = arg;
+	u64 frame = mm_page_index(page), end = frame + ((u64)1 << mm_page_order(page));
+
+	if (driver_page_device(page) == dd)
+		for (; frame < end; frame++)
+			host_fetch_or(&dd->exclusive[frame >> 6], (u64)1 << (frame & 63));
+	return true;
+}
+
+static int mark_all(struct driver_device *dd, u64 start, u64 end)
+{
+	struct gpusvm_driver *driver = dd->driver;
+	struct mm_range_fault rf = {
+		.mm = driver->mm,
+		.notifier = &driver->advice.notifier,
+		.pfns = host_alloc(HOST_HUGE_PAGES * sizeof(mm_pfn_t)),
+		.keep = mark,
+		.keep_arg = dd,
+	};
+	int err = rf.pfns ? 0 : -ENOMEM;
+
+	for (rf.end = start; !err && rf.end < end;) {
+		unsigned tries = 0;
+
+		rf.start = rf.end;
+		rf.end = host_align_down(rf.start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE;
+		rf.end = host_min(rf.end, end);
+		do {
+			rf.seq = mm_notifier_read_begin(rf.notifier);
+			err = mm_range_fault(&rf);
+		} while (err == -EBUSY && ++tries < EXCLUSIVE_TRIES);
+		/* What moves all the time is not anyone's for long. */
+		if (err == -EBUSY)
+			err = 0;
+	}
+	host_free(rf.pfns);
+	return err;
+}
+
+/* ---- Taking ----------------------------------------------------------------------- */
+
+/* Can all of it be written, and taken? */
+static int check(struct mm *mm, u64 start, u64 end)
+{
+	while (start < end) {
+		struct mm_vma vma;
+		int err = mm_vma_find(mm, start, end, &vma);
+
+		if (err == -ENOENT || (!err && vma.start > start))
+			return -EFAULT;
+		if (err)
+			return err;
+		if (!(vma.flags & MM_VMA_WRITE))
+			return vma.flags & MM_VMA_READ ? -EPERM : -EFAULT;
+		if (!(vma.flags & MM_VMA_MIGRATABLE))
+			return -EOPNOTSUPP;
+		start = vma.end;
+	}
+	return 0;
+}
+
+/* -EAGAIN: some of it stayed. */
+static int take_once(struct driver_device *dd, u64 start, u64 end)
+{
+	struct gpusvm_migrate_result result = { 0 };
+	int err = driver_populate(dd, dd->driver->mm, start, end, dd->driver->options.timeslice,
+				  DRIVER_CAUSE_PREFETCH, false, &result);
+
+	if (err)
+		return err == -ENOSPC ? -ENOMEM : err;
+	if (result.holes)
+		return -EFAULT;
+	return result.stayed ? -EAGAIN : 0;
+}
+
+/* Nobody but dd has it mapped afterwards: what was there already was not taken out of
+ * anyone's mapping by a move. */
+static void drop_others(struct driver_device *dd, u64 start, u64 end)
+{
+	u64 devices = driver_devices_get(dd->driver), left;
+
+	for (left = devices & ~((u64)1 << dd->index); left; left &= left - 1)
+		driver_device_drop(dd->driver->devices[__builtin_ctzll(left)], start, end);
+	driver_devices_put(dd->driver, devices);
+}
+
+/* Where a range has pages besides that the device cannot reach, smaller ones have not. Of
+ * a device that cannot fault only what is bound is mapped. */
+static void map_taken(struct driver_device *dd, u64 start, u64 end)
+{
+	for (u64 stop; !driver_no_fault(dd) && start < end; start = stop) {
+		struct driver_want want = {
+			.write = true,
+			.in_place = true,
+			.cause = DRIVER_CAUSE_BIND,
+		};
+
+		stop = host_min(end, host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+		if (driver_map(dd, start, stop, &want)) {
+			want.max_chunk = HOST_PAGE_SIZE;
+			(void)driver_map(dd, start, stop, &want);
+		}
+	}
+}
+
+int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end)
+{
+	struct driver_device *dd = queue->device;
+	struct gpusvm_driver *driver = dd->driver;
+	struct gpusvm_retry retry;
+	int err;
+
+	if (start >= end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
+		return -EINVAL;
+	if (driver_removed(dd))
+		return -ENODEV;
+	if (!dd->has_memory)
+		return -EOPNOTSUPP;
+	if (end - start > dd->device->caps.vram_bytes)
+		return -ENOSPC;
+	driver_garbage_collect(driver);
+	err = mm_sync(driver->mm, start, end);
+	if (!err)
+		err = check(driver->mm, start, end);
+	if (!err)
+		err = make_bitmap(dd);
+	if (!err)
+		err = driver_advice_watch(driver);
+	if (err)
+		return err;
+	gpusvm_retry_init(&retry, EXCLUSIVE_BUDGET, EXCLUSIVE_TRIES);
+	do {
+		err = take_once(dd, start, end);
+	} while (err == -EAGAIN && gpusvm_retry_again(&retry));
+	if (err)
+		return err == -EAGAIN ? -EBUSY : err;
+	drop_others(dd, start, end);
+	err = mark_all(dd, start, end);
+	if (!err)
+		map_taken(dd, start, end);
+	return err;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* test_exclusive.c: memory that one device has for itself, over the model; and atomics
+ * of several devices and the CPU on one word, whatever is advised for it. */
+#include "tests/unit/driver_world.h"
+
+#define PAGES(n) ((u64)(n)*HOST_PAGE_SIZE)
+
+static int make_exclusive(struct world *w, int device, u64 va, u64 length)
+{
+	return gpusvm_driver_make_exclusive(w->queue[device], va, va + length);
+}
+
+static u64 exclusive_pages(struct world *w, u64 va, u64 n, int device)
+{
+	u64 count = 0;
+
+	for (u64 i = 0; i < n; i++) {
+		struct gpusvm_driver_residency page = where(w, va + PAGES(i));
+
+		if (!(page.flags & DRIVER_PAGE_EXCLUSIVE))
+			continue;
+		assert_int_equal(page.mapped_by, (u64)1 << device);
+		count++;
+	}
+	return count;
+}
+
+static void test_taken_until_touched(void **state)
+{
+	struct world w;
+	u64 word = 9;
+
+	world_open(&w);
+	add_device(&w, 8 * MiB, 0);
+	add_device(&w, 8 * MiB, 0);
+	map(&w, BASE, 4 * MiB, MODEL_RW | MODEL_THP);
+	cpu_fill(&w, BASE, 4 * MiB, 1);
+	device_expect(&w, 1, BASE, 4 * MiB, 1);
+	/* From the CPU, and from the other; a part of 2M, and a whole one. */
+	assert_int_equal(make_exclusive(&w, 0, BASE + PAGES(100), PAGES(8)), 0);
+	assert_int_equal(exclusive_pages(&w, BASE, 1024, 0), 8);
+	assert_int_equal(make_exclusive(&w, 0, BASE + 2 * MiB, 2 * MiB), 0);
+	assert_int_equal(exclusive_pages(&w, BASE, 1024, 0), 520);
+	/* Again changes nothing. */
+	assert_int_equal(make_exclusive(&w, 0, BASE + 2 * MiB, 2 * MiB), 0);
+	assert_int_equal(exclusive_pages(&w, BASE, 1024, 0), 520);
+	/* The device's own access does not end it. */
+	assert_int_equal(device_write(&w, 0, BASE + PAGES(100), &word, 8), 0);
+	assert_int_equal(exclusive_pages(&w, BASE, 512, 0), 8);
+	/* The CPU's does, for what comes home. */
+	cpu_read(&w, BASE + PAGES(100), &word, 8);
+	assert_int_equal(word, 9);
+	assert_true(exclusive_pages(&w, BASE, 512, 0) < 8);
+	assert_int_equal(where(&w, BASE + PAGES(100)).flags & DRIVER_PAGE_EXCLUSIVE, 0);
+	/* The other device's, too. */
+	device_expect(&w, 1, BASE + 2 * MiB, 2 * MiB, 1);
+	assert_int_equal(exclusive_pages(&w, BASE + 2 * MiB, 512, 0), 0);
+	/* And what is on the device again is not what was taken. */
+	device_expect(&w, 0, BASE + 2 * MiB, 2 * MiB, 1);
+	assert_int_equal(exclusive_pages(&w, BASE, 1024, 0) - exclusive_pages(&w, BASE, 512, 0), 0);
+	world_close(&w);
+}
+
+static void test_follows_mremap_and_ends_with_it(void **state)
+{
+	struct world w;
+
+	world_open(&w);
+	add_device(&w, 8 * MiB, 0);
+	map(&w, BASE, 2 * MiB, MODEL_RW);
+	cpu_fill(&w, BASE, 2 * MiB, 1);
+	assert_int_equal(make_exclusive(&w, 0, BASE, PAGES(16)), 0);
+	assert_int_equal(model_mremap(w.mm, BASE, BASE + PAGES(16), BASE + 8 * MiB, false), 0);
+	assert_int_equal(device_touch(&w, 0, BASE + 8 * MiB, PAGES(16), GPUSVM_ACCESS_WRITE), 0);
+	assert_int_equal(exclusive_pages(&w, BASE + 8 * MiB, 16, 0), 16);
+	assert_int_equal(model_munmap(w.mm, BASE + 8 * MiB, BASE + 8 * MiB + PAGES(16)), 0);
+	/* The frames are used again, and are nobody's alone. */
+	device_fill(&w, 0, BASE + PAGES(16), 2 * MiB - PAGES(16), 2);
+	assert_int_equal(exclusive_pages(&w, BASE + PAGES(16), 496, 0), 0);
+	world_close(&w);
+}
+
+static void test_bad_input(void **state)
+{
+	struct model_frame *pin;
+	struct world w;
+
+	world_open(&w);
+	add_device(&w, 4 * MiB, 0);
+	add_device(&w, 0, GPUSVM_DEVICE_NO_VRAM);
+	map(&w, BASE, PAGES(8), MODEL_RW);
+	map(&w, BASE + PAGES(8), PAGES(8), MODEL_READ);
+	map(&w, BASE + PAGES(16), PAGES(8), MODEL_RW | MODEL_SHARED);
+	map(&w, BASE + PAGES(24), PAGES(8), 0);
+	assert_int_equal(make_exclusive(&w, 0, BASE, 0), -EINVAL);
+	assert_int_equal(make_exclusive(&w, 0, BASE + 1, PAGES(1)), -EINVAL);
+	assert_int_equal(make_exclusive(&w, 0, BASE + PAGES(32), PAGES(1)), -EFAULT);
+	assert_int_equal(make_exclusive(&w, 0, BASE - PAGES(1), PAGES(2)), -EFAULT);
+	assert_int_equal(make_exclusive(&w, 0, BASE, PAGES(9)), -EPERM);
+	assert_int_equal(make_exclusive(&w, 0, BASE + PAGES(16), PAGES(1)), -EOPNOTSUPP);
+	assert_int_equal(make_exclusive(&w, 0, BASE + PAGES(24), PAGES(1)), -EFAULT);
+	assert_int_equal(make_exclusive(&w, 1, BASE, PAGES(1)), -EOPNOTSUPP);
+	assert_int_equal(model_pin(w.mm, BASE, &pin), 0);
+	assert_int_equal(make_exclusive(&w, 0, BASE, PAGES(4)), -EBUSY);
+	model_unpin(pin);
+	assert_int_equal(make_exclusive(&w, 0, BASE, PAGES(4)), 0);
+	map(&w, BASE + 64 * MiB, 16 * MiB, MODEL_RW);
+	assert_int_equal(make_exclusive(&w, 0, BASE + 64 * MiB, 16 * MiB), -ENOSPC);
+	world_close(&w);
+}
+
+/* ---- One word ---------------------------------------------------------------------- */
+
+#define ADDS 1500u
+
+struct adder {
+	struct world *w;
+	int device; /* -1: takes it for a device now and then */
+	int failed;
+	u32 *stop;
+};
+
+static void *add_on_device(void *arg)
+{
+	struct adder *a = arg;
+
+	for (unsigned i = 0; i < ADDS; i++) {
+		struct gpusvm_job job = {
+			.command = { .type = GPUSVM_COMMAND_ATOMIC,
+				     .va = BASE + 8,
+				     .atomic = { .op = GPUSVM_OP_ADD, .width = 8, .operand = 1 } },
+		};
+
+		a->failed |= run_job(a->w->queue[a->device], &job);
+	}
+	return NULL;
+}
+
+static void *take_now_and_then(void *arg)
+{
+	struct adder *a = arg;
+	unsigned i = 0;
+	u64 word;
+
+	while (!host_load_acquire(a->stop)) {
+		int err = make_exclusive(a->w, (int)(i++ % 2), BASE, PAGES(1));
+
+		a->failed |= err && err != -EBUSY;
+		/* Another word of the page: the CPU takes it back. */
+		a->failed |= model_cpu_read(a->w->mm, BASE + 64, &word, 8);
+		a->failed |= model_cpu_write(a->w->mm, BASE + 64, &word, 8);
+	}
+	return NULL;
+}
+
+static void count(s64 atomic, unsigned rounds_of_advice)
+{
+	struct adder adders[4];
+	pthread_t threads[4];
+	struct world w;
+	u32 stop = 0;
+	u64 word;
+
+	world_open(&w);
+	add_device(&w, 4 * MiB, 0);
+	add_device(&w, 4 * MiB, 0);
+	add_device(&w, 0, GPUSVM_DEVICE_NO_VRAM);
+	map(&w, BASE, MiB, MODEL_RW);
+	assert_int_equal(gpusvm_driver_advise(w.driver, BASE, BASE + MiB, GPUSVM_ATOMIC, atomic, 0),
+			 0);
+	for (int i = 0; i < 4; i++) {
+		adders[i] = (struct adder){ .w = &w, .device = i < 3 ? i : -1, .stop = &stop };
+		assert_int_equal(pthread_create(&threads[i], NULL,
+						i < 3 ? add_on_device : take_now_and_then,
+						&adders[i]),
+				 0);
+	}
+	for (unsigned i = 0; i < rounds_of_advice; i++)
+		assert_int_equal(gpusvm_driver_advise(w.driver, BASE, BASE + PAGES(1),
+						      GPUSVM_NO_MIGRATE, i % 2, 0),
+				 0);
+	for (int i = 0; i < 4; i++) {
+		if (i == 3)
+			host_store_release(&stop, 1);
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(adders[i].failed, 0);
+	}
+	cpu_read(&w, BASE + 8, &word, 8);
+	assert_int_equal(word, 3 * ADDS);
+	world_close(&w);
+}
+
+static void test_exact_undefined(void **state)
+{
+	count(GPUSVM_ATOMIC_UNDEFINED, 0);
+}
+
+static void test_exact_device(void **state)
+{
+	count(GPUSVM_ATOMIC_DEVICE, 0);
+}
+
+static void test_exact_global(void **state)
+{
+	count(GPUSVM_ATOMIC_GLOBAL, 50);
+}
+
+static int setup(void **state)
+{
+	return host_work_start();
+}
+
+static int teardown(void **state)
+{
+	host_work_stop();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_taken_until_touched),
+		cmocka_unit_test(test_follows_mremap_and_ends_with_it),
+		cmocka_unit_test(test_bad_input),
+		cmocka_unit_test(test_exact_undefined),
+		cmocka_unit_test(test_exact_device),
+		cmocka_unit_test(test_exact_global),
+	};
+
+	return cmocka_run_group_tests_name("exclusive", tests, setup, teardown);
+}

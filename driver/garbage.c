@@ -80,6 +80,11 @@ void driver_range_retire(struct driver_range *range)
 
 	/* Who waits for the lock finds GPUSVM_RANGE_REMOVED. */
 	host_mutex_lock(&range->lock);
+	/* All flushes are begun before the first is waited for: they overlap. */
+	host_write_lock(&range->base.mirror->notifier_lock);
+	driver_for_each_pages(dp, range)
+		driver_pages_zap(range, dp);
+	host_write_unlock(&range->base.mirror->notifier_lock);
 	driver_for_each_pages(dp, range)
 		driver_pages_drop(range, dp);
 	gpusvm_range_remove(&range->base);

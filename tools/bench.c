@@ -30,6 +30,7 @@ static const struct bench_figure *const parts[] = {
 	bench_move_figures,
 	bench_fault_figures,
 	bench_device_figures,
+	bench_devices_figures,
 	bench_sim_figures,
 };
 

@@ -42,6 +42,7 @@ struct bench_figure {
 extern const struct bench_figure bench_move_figures[];
 extern const struct bench_figure bench_fault_figures[];
 extern const struct bench_figure bench_device_figures[];
+extern const struct bench_figure bench_devices_figures[];
 extern const struct bench_figure bench_sim_figures[];
 
 /* Maps size bytes, aligned to 2M; huge: 2M pages asked for, else refused. NULL:

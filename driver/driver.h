@@ -132,6 +132,9 @@ int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,
 /* -ENOENT: there is none. */
 int gpusvm_driver_link_get(struct gpusvm_driver *driver, int from, int to,
 			   struct gpusvm_interconnect_link *ret);
+/* A reference to the device's memory. -EINVAL: it has none. */
+int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device,
+			      struct gpusvm_pagemap **ret);
 /* device -1: the sum. */
 int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 			    struct gpusvm_driver_stats *ret);

@@ -275,6 +275,21 @@ int gpusvm_driver_device_caps(struct gpusvm_driver *driver, int device,
 	return 0;
 }
 
+int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device, struct gpusvm_pagemap **ret)
+{
+	struct driver_device *dd;
+	int err = driver_device_get(driver, device, &dd);
+
+	if (err)
+		return err;
+	if (dd->has_memory)
+		*ret = gpusvm_pagemap_get(&dd->pagemap);
+	else
+		err = -EINVAL;
+	driver_device_put(dd);
+	return err;
+}
+
 void gpusvm_driver_pause(struct gpusvm_driver *driver)
 {
 	u64 devices, left;

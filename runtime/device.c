@@ -134,5 +134,7 @@ int gpusvm_device_unbind(struct gpusvm *svm, int device)
 	}
 	event->device = device;
 	call_post(event, remove_call, TASK_SLOW);
-	return event_finish(event);
+	err = event_finish(event);
+	fds_forget(svm, device);
+	return err;
 }

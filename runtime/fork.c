@@ -75,6 +75,7 @@ void fork_child(void *arg)
 	struct gpusvm *svm = arg;
 
 	host_write_once(&svm->in_child, 1);
+	fds_child(svm);
 	/* The handle stays readable there, until it is closed. */
 	host_posix_abandon(&svm->copy, &svm->copy_size);
 }

@@ -41,6 +41,8 @@ int location_check(struct gpusvm *svm, struct gpusvm_location where, int *ret)
 			return -EINVAL;
 		*ret = where.device;
 		return device_check(svm, where.device);
+	case GPUSVM_LOCATION_FD:
+		return fd_device(svm, where.fd, ret);
 	default:
 		return -EINVAL;
 	}

@@ -231,6 +231,7 @@ static void svm_close(struct gpusvm *svm)
 	if (svm->has_calls)
 		counter_wait(&svm->calls.outstanding);
 	if (svm->driver) {
+		fds_forget(svm, -1);
 		/* Brings home what this very thread may be running on. */
 		event = event_new_wait(svm);
 		call_post(event, driver_destroy_call, TASK_SLOW);
@@ -251,6 +252,7 @@ static void svm_close(struct gpusvm *svm)
 	gpusvm_fence_put(&svm->past);
 	host_mutex_destroy(&svm->lock);
 	host_mutex_destroy(&svm->bind_lock);
+	host_mutex_destroy(&svm->fd_lock);
 	host_free(svm);
 }
 
@@ -352,6 +354,7 @@ static int open_new(const struct gpusvm_options *options)
 	}
 	host_mutex_init(&svm->lock, RANK_NONE);
 	host_mutex_init(&svm->bind_lock, RANK_NONE);
+	host_mutex_init(&svm->fd_lock, RANK_NONE);
 	gpusvm_fence_init(&svm->past, NULL);
 	gpusvm_fence_signal(&svm->past, 0);
 	err = svm_open(svm, &plan);

@@ -10,6 +10,7 @@
  *   work.c    what queues do
  *   device.c  devices: what they are, and their going
  *   plug.c    devices that come later, and links
+ *   fd.c      descriptors that stand for a device's memory
  *   memory.c  allocation, prefetch, evict, residency
  *   advice.c  advice
  *   stats.c   counters, and the ring of event records
@@ -278,6 +279,9 @@ struct gpusvm {
 		int result;
 	} lender;
 
+	struct host_mutex fd_lock; /* the application's world */
+	struct fd_entry *fds;
+
 	/* The application's world: the queues, and whether a fork may pause the
 	 * driver; held from a fork's beginning to its end. */
 	struct host_mutex lock;
@@ -308,6 +312,13 @@ int device_desc_parse(const struct gpusvm_device_desc *desc, struct gpusvm_soft_
 int device_add(struct gpusvm *svm, const struct gpusvm_soft_options *options);
 /* -EINVAL. */
 int link_parse(const struct gpusvm_link *link, struct gpusvm_interconnect_link *ret);
+
+/* ---- fd.c: the application's world ---------------------------------------- */
+/* What a descriptor stands for. -ENODEV: nothing, or its device is unbound. */
+int fd_device(struct gpusvm *svm, int fd, int *ret);
+/* A device (-1: all) is gone: its descriptors are dead. */
+void fds_forget(struct gpusvm *svm, int device);
+void fds_child(struct gpusvm *svm); /* in a forked child: no locks */
 
 /* Hooks of the home; arg is the handle. */
 void fork_prepare(void *arg);

@@ -262,6 +262,19 @@ GPUSVM_API int gpusvm_device_bind(struct gpusvm *svm, const struct gpusvm_device
 GPUSVM_API int gpusvm_link_set(struct gpusvm *svm, int from, int to,
 			       const struct gpusvm_link *link);
 
+/*
+ * A file descriptor that stands for a device's memory, for a location (gpusvm_fd) where
+ * a device can be named. Close-on-exec; may be duplicated and handed on within the
+ * process; nothing can be read from it. It keeps the memory known until the last
+ * duplicate is closed. When the device is unbound, or the handle closed, it is dead: a
+ * location that names it, or one that is no such descriptor at all, gives -ENODEV; a
+ * poll shows a hangup. In a forked child it is dead at once.
+ *   -EINVAL          a region other than 0, or the device has no memory of its own
+ *   -EMFILE, -ENFILE no descriptor to be had
+ * Linux: a DRM device's file descriptor with a region instance.
+ */
+GPUSVM_API int gpusvm_pagemap_fd(struct gpusvm *svm, int device, unsigned region);
+
 /* ---- Memory -------------------------------------------------------------- */
 
 /*

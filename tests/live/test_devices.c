@@ -5,6 +5,9 @@
  */
 #include "tests/live/api.h"
 
+#include <poll.h>
+#include <stdbool.h>
+
 #define ALL (GPUSVM_LINK_MAP | GPUSVM_LINK_COPY)
 #define DEVICES 4
 
@@ -352,16 +355,149 @@ static void test_unbind_under_load(void **state)
 	munmap(words, 512 * PAGE);
 }
 
+/* ---- Descriptors ------------------------------------------------------------------- */
+
+static int fd_works(int fd, unsigned char *p, int device)
+{
+	struct gpusvm_moved m;
+	int err = move(p, 64, gpusvm_system(), 0, &m);
+
+	assert_int_equal(err, 0);
+	err = move(p, 64, gpusvm_fd(fd), 0, &m);
+	if (!err)
+		assert_int_equal(where_is(p).location.device, device);
+	return err;
+}
+
+static bool hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
+}
+
+static void test_fd(void **state)
+{
+	unsigned char *p = map_filled(64, 1);
+	int ends[2], fd = gpusvm_pagemap_fd(svm, 2, 0), more, twin;
+
+	assert_true(fd >= 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(gpusvm_pagemap_fd(svm, 2, 1), -EINVAL);
+	assert_int_equal(gpusvm_pagemap_fd(svm, DEVICES, 0), -EINVAL);
+	assert_int_equal(gpusvm_pagemap_fd(svm, -1, 0), -EINVAL);
+	assert_int_equal(fd_works(fd, p, 2), 0);
+	more = gpusvm_pagemap_fd(svm, 3, 0);
+	assert_int_equal(fd_works(more, p, 3), 0);
+	twin = dup(fd);
+	close(fd);
+	assert_int_equal(fd_works(twin, p, 2), 0);
+	assert_int_equal(
+	    gpusvm_advise(svm, p, 64 * PAGE, GPUSVM_PREFERRED_LOCATION, 1, gpusvm_fd(twin)), 0);
+	/* Foreign ones, and none. */
+	assert_int_equal(fd_works(fd, p, 2), -ENODEV);
+	assert_int_equal(fd_works(-1, p, 2), -ENODEV);
+	assert_int_equal(fd_works(1 << 20, p, 2), -ENODEV);
+	assert_int_equal(fd_works(0, p, 2), -ENODEV);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(fd_works(ends[0], p, 2), -ENODEV);
+	assert_int_equal(fd_works(ends[1], p, 2), -ENODEV);
+	assert_false(hung_up(twin));
+	assert_int_equal(gpusvm_device_unbind(svm, 2), 0);
+	assert_true(hung_up(twin));
+	assert_false(hung_up(more));
+	assert_int_equal(fd_works(twin, p, 2), -ENODEV);
+	assert_int_equal(fd_works(more, p, 3), 0);
+	assert_int_equal(gpusvm_pagemap_fd(svm, 2, 0), -ENODEV);
+	gpusvm_close(svm);
+	assert_true(hung_up(more));
+	assert_int_equal(open_linked(8 * MB, 0), 0);
+	assert_int_equal(fd_works(more, p, 3), -ENODEV);
+	assert_int_equal(fd_works(twin, p, 2), -ENODEV);
+	check_filled(p, 64, 1);
+	close(twin);
+	close(more);
+	close(ends[0]);
+	close(ends[1]);
+	munmap(p, 64 * PAGE);
+}
+
+static void test_fd_many(void **state)
+{
+	unsigned char *p = map_filled(64, 1);
+	int first = gpusvm_pagemap_fd(svm, 0, 0), fd;
+
+	for (int i = 0; i < 3000; i++) { /* more than there are descriptors */
+		fd = gpusvm_pagemap_fd(svm, i % DEVICES, 0);
+		assert_true(fd >= 0 && fd < 100);
+		if (i % 100 == 0)
+			assert_int_equal(fd_works(fd, p, i % DEVICES), 0);
+		close(fd);
+	}
+	assert_int_equal(fd_works(first, p, 0), 0);
+	/* A process that closes all that it does not know: dead, and no crash. */
+	for (fd = 3; fd < 100; fd++)
+		if (fd != first && fcntl(fd, F_GETFL) >= 0 &&
+		    (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+			close(fd);
+	assert_true(fd_works(first, p, 0) == -ENODEV || !fd_works(first, p, 0));
+	fd = gpusvm_pagemap_fd(svm, 1, 0);
+	assert_int_equal(fd_works(fd, p, 1), 0);
+	assert_int_equal(fd_works(first, p, 0), -ENODEV);
+	close(first);
+	close(fd);
+	munmap(p, 64 * PAGE);
+}
+
+static int in_child(int fd, unsigned char *p)
+{
+	struct gpusvm_moved m = {.size = sizeof(m)};
+	struct gpusvm *own;
+
+	if (gpusvm_prefetch(svm, p, PAGE, gpusvm_fd(fd), 0, &m, NULL) != -ENODEV ||
+	    gpusvm_pagemap_fd(svm, 0, 0) != -ENODEV || gpusvm_open(NULL, &own))
+		return 1;
+	if (gpusvm_prefetch(own, p, PAGE, gpusvm_fd(fd), 0, &m, NULL) != -ENODEV)
+		return 2;
+	gpusvm_close(own);
+	return hung_up(fd) ? 3 : 0;
+}
+
+static void test_fd_and_fork(void **state)
+{
+	unsigned char *p = map_filled(64, 1);
+	int fd = gpusvm_pagemap_fd(svm, 1, 0), status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(in_child(fd, p));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(fd_works(fd, p, 1), 0);
+	assert_int_equal(gpusvm_device_unbind(svm, 1), 0);
+	assert_true(hung_up(fd));
+	close(fd);
+	check_filled(p, 64, 1);
+	munmap(p, 64 * PAGE);
+}
+
 int main(int argc, char **argv)
 {
 #define LINKED(f) cmocka_unit_test_setup_teardown(f, setup_linked, teardown)
 #define APART(f) cmocka_unit_test_setup_teardown(f, setup_apart, teardown)
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_link_arguments), APART(test_each_has_its_own_memory),
-	    LINKED(test_peers_are_mapped),	   LINKED(test_moves_between_devices),
-	    APART(test_without_links_it_bounces),  LINKED(test_link_down),
-	    LINKED(test_touch_while_it_moves),	   LINKED(test_bind),
+	    cmocka_unit_test(test_link_arguments),
+	    APART(test_each_has_its_own_memory),
+	    LINKED(test_peers_are_mapped),
+	    LINKED(test_moves_between_devices),
+	    APART(test_without_links_it_bounces),
+	    LINKED(test_link_down),
+	    LINKED(test_touch_while_it_moves),
+	    LINKED(test_bind),
 	    LINKED(test_unbind_under_load),
+	    LINKED(test_fd),
+	    LINKED(test_fd_many),
+	    LINKED(test_fd_and_fork),
 	};
 
 	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

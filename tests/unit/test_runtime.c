@@ -20,6 +20,7 @@
 #include "runtime/call.c"
 #include "runtime/device.c"
 #include "runtime/event.c"
+#include "runtime/fd.c"
 #include "runtime/fork.c"
 #include "runtime/futex.c"
 #include "runtime/kernel.c"
@@ -134,6 +135,16 @@ int gpusvm_driver_device_remove(struct gpusvm_driver *driver, int device)
 {
 	driver->removed++;
 	return 0;
+}
+
+int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device, struct gpusvm_pagemap **ret)
+{
+	*ret = NULL;
+	return 0;
+}
+
+void gpusvm_pagemap_put(struct gpusvm_pagemap *pagemap)
+{
 }
 
 int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,

@@ -4,7 +4,7 @@
  * and why, and the devices. One thread; no locks.
  */
 #include "host/userfault/userfault.h"
-#include "tools/tool.h"
+#include "tools/devices.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,6 +22,7 @@ static const char usage[] =
 	"\n"
 	"  --without LIST  as if the kernel did not have it; of move, event-fork,\n"
 	"                  kernel-faults, syscall, with commas between\n"
+	TOOL_DEVICES_USAGE
 	"  --json          as JSON\n"
 	"  --help          this text\n"
 	"\n"
@@ -134,28 +135,86 @@ static json_t *home_of(const struct userfault_info *info)
 			 has, "promises", can);
 }
 
-/* The devices of a handle that was opened without options but these. */
-static int add_devices(json_t *devices, uint32_t without)
+static const struct {
+	const char *name;
+	uint64_t flag;
+} kinds[] = {
+	{ "no_fault", GPUSVM_DEVICE_NO_FAULT },
+	{ "no_vram", GPUSVM_DEVICE_NO_VRAM },
+	{ "zero_copy", GPUSVM_DEVICE_ZERO_COPY },
+	{ "coherent", GPUSVM_DEVICE_COHERENT },
+};
+
+static json_t *device_of(const struct gpusvm_device_info *info)
+{
+	json_t *flags = json_array();
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (info->flags & kinds[i].flag)
+			json_array_append_new(flags, json_string(kinds[i].name));
+	return json_pack("{s:s,s:I,s:i,s:i,s:o}", "name", info->name, "vram_bytes",
+			 (json_int_t)info->vram_bytes, "lanes", (int)info->lanes, "copy_engines",
+			 (int)info->copy_engines, "flags", flags);
+}
+
+/* What a handle with these devices says of them. */
+static int add_devices(json_t *list, const struct tool_devices *devices, uint32_t without)
 {
 	struct gpusvm_options options = { .size = sizeof(options), .home_without = without };
 	struct gpusvm *svm;
-	int result = gpusvm_open(&options, &svm);
+	int result = tool_devices_open(devices, &options, &svm);
 
 	if (result)
 		return result;
-	for (int i = 0; i < gpusvm_device_count(svm); i++) {
+	for (int i = 0; !result && i < gpusvm_device_count(svm); i++) {
 		struct gpusvm_device_info info = { .size = sizeof(info) };
 
-		if (gpusvm_device_info(svm, i, &info))
-			continue;
-		json_array_append_new(devices,
-				      json_pack("{s:s,s:I,s:i,s:i}", "name", info.name,
-						"vram_bytes", (json_int_t)info.vram_bytes, "lanes",
-						(int)info.lanes, "copy_engines",
-						(int)info.copy_engines));
+		result = gpusvm_device_info(svm, i, &info);
+		if (!result)
+			json_array_append_new(list, device_of(&info));
 	}
 	gpusvm_close(svm);
-	return 0;
+	return result;
+}
+
+/* "map,copy" */
+static void print_list(const json_t *list)
+{
+	const json_t *value;
+	size_t i;
+
+	json_array_foreach(list, i, value)
+		printf("%s%s", i ? "," : "", json_string_value(value));
+}
+
+static void print_device(const json_t *device, size_t i)
+{
+	long long vram = json_integer_value(json_object_get(device, "vram_bytes"));
+	const json_t *flags = json_object_get(device, "flags");
+
+	printf("device %-3zu%s, %lld MiB, %lld lanes, %lld copy engines%s", i,
+	       json_string_value(json_object_get(device, "name")), vram >> 20,
+	       (long long)json_integer_value(json_object_get(device, "lanes")),
+	       (long long)json_integer_value(json_object_get(device, "copy_engines")),
+	       json_array_size(flags) ? ", " : "");
+	print_list(flags);
+	printf("\n");
+}
+
+static void print_link(const json_t *link)
+{
+	const json_t *bandwidth = json_object_get(link, "bandwidth_mbps");
+	const json_t *latency = json_object_get(link, "latency_ns");
+
+	printf("link      %lld to %lld: ",
+	       (long long)json_integer_value(json_object_get(link, "from")),
+	       (long long)json_integer_value(json_object_get(link, "to")));
+	print_list(json_object_get(link, "flags"));
+	if (!json_is_null(bandwidth))
+		printf(", %lld MB/s", (long long)json_integer_value(bandwidth));
+	if (!json_is_null(latency))
+		printf(", %lld ns", (long long)json_integer_value(latency));
+	printf("\n");
 }
 
 static void print_text(const json_t *report, const struct userfault_info *info)
@@ -176,14 +235,10 @@ static void print_text(const json_t *report, const struct userfault_info *info)
 		printf("%-9s %-4s%s\n", i ? "" : "promises",
 		       info->caps & promises[i].cap ? "yes" : "NO",
 		       info->caps & promises[i].cap ? promises[i].yes : promises[i].no);
-	json_array_foreach(json_object_get(report, "devices"), i, value) {
-		long long vram = json_integer_value(json_object_get(value, "vram_bytes"));
-
-		printf("device %zu  %s, %lld MiB, %lld lanes, %lld copy engines\n", i,
-		       json_string_value(json_object_get(value, "name")), vram >> 20,
-		       (long long)json_integer_value(json_object_get(value, "lanes")),
-		       (long long)json_integer_value(json_object_get(value, "copy_engines")));
-	}
+	json_array_foreach(json_object_get(report, "devices"), i, value)
+		print_device(value, i);
+	json_array_foreach(json_object_get(report, "links"), i, value)
+		print_link(value);
 	json_object_foreach(json_object_get(report, "settings"), name, value) {
 		if (json_is_string(value))
 			printf("setting   %s: %s\n", name, json_string_value(value));
@@ -192,24 +247,27 @@ static void print_text(const json_t *report, const struct userfault_info *info)
 	}
 }
 
-static int report_info(uint32_t without, bool json)
+static int report_info(const struct tool_devices *wanted, uint32_t without, bool json)
 {
 	struct userfault_info info = { 0 };
-	json_t *report = json_object(), *devices = json_array();
+	json_t *report = json_object(), *devices = json_array(), *links = NULL;
 	int result = userfault_probe(without, &info), status = TOOL_RIGHT;
 
 	json_object_set_new(report, "version", json_string(GPUSVM_TOOL_VERSION));
 	json_object_set_new(report, "home", result ? json_null() : home_of(&info));
 	json_object_set_new(report, "settings", settings());
 	if (!result) {
-		int opened = add_devices(devices, without);
+		int opened = add_devices(devices, wanted, without);
 
 		if (opened)
-			status = tool_error("the devices cannot be opened: %s", strerror(-opened));
+			status = tool_open_error(opened, wanted->vram);
+		else
+			links = tool_devices_links_json(wanted);
 	} else {
 		status = tool_error("%s", *info.error ? info.error : strerror(-result));
 	}
 	json_object_set_new(report, "devices", devices);
+	json_object_set_new(report, "links", links ? links : json_array());
 	json_object_set_new(report, "error", *info.error ? json_string(info.error) : json_null());
 	if (json)
 		tool_print_json(json_incref(report));
@@ -223,18 +281,28 @@ int tool_info(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "without", required_argument, NULL, 'w' },
+		{ "devices", required_argument, NULL, 'd' },
+		{ "vram", required_argument, NULL, 'v' },
+		{ "links", required_argument, NULL, 'l' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
+	struct tool_devices devices = { .n = 1 };
 	uint32_t without = 0;
 	bool json = false;
-	int c;
+	int c, status;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
 		case 'w':
 			if (!parse_without(optarg, &without))
+				return TOOL_UNUSABLE;
+			break;
+		case 'd':
+		case 'v':
+		case 'l':
+			if (tool_devices_option(&devices, c, optarg))
 				return TOOL_UNUSABLE;
 			break;
 		case 'j':
@@ -249,5 +317,9 @@ int tool_info(int argc, char **argv)
 	}
 	if (optind < argc)
 		return tool_error("'%s': info takes options only", argv[optind]);
-	return report_info(without, json);
+	status = tool_devices_links(&devices);
+	if (!status)
+		status = report_info(&devices, without, json);
+	tool_devices_free(&devices);
+	return status;
 }

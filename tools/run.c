@@ -29,8 +29,7 @@ static const char usage[] =
 	"                  has a line 'from to' for each edge; after a first line 'nodes N'\n"
 	"                  the names are 0 to N - 1; '#' begins a comment. Without it: the\n"
 	"                  Debian packages installed here; the texts of their licences\n"
-	"  --devices N     that many GPUs (1)\n"
-	"  --vram SIZE     memory of each, as 64M or 1G (256M)\n"
+	TOOL_DEVICES_USAGE
 	"  --seed N        for the order of nodes in memory, and where bfs begins (1)\n"
 	"  --json          the report as JSON\n"
 	"  --help          this text\n"
@@ -39,22 +38,13 @@ static const char usage[] =
 
 int run_open(struct run *run)
 {
-	struct gpusvm_device_desc devices[RUN_DEVICES] = { 0 };
-	struct gpusvm_options options = {
-		.size = sizeof(options),
-		.devices = devices,
-		.n_devices = run->n_devices,
-	};
+	struct gpusvm_options options = { .size = sizeof(options) };
 	int result;
 
-	for (unsigned i = 0; i < run->n_devices; i++) {
-		devices[i].size = sizeof(devices[i]);
-		devices[i].vram_bytes = run->vram;
-	}
-	result = gpusvm_open(&options, &run->svm);
+	result = tool_devices_open(&run->devices, &options, &run->svm);
 	if (result)
-		return tool_open_error(result, run->vram);
-	for (unsigned i = 0; i < run->n_devices; i++) {
+		return tool_open_error(result, run->devices.vram);
+	for (unsigned i = 0; i < run->devices.n; i++) {
 		result = gpusvm_queue_create(run->svm, (int)i, NULL, &run->queues[i]);
 		if (result)
 			return tool_error("no queue for device %u: %s", i, strerror(-result));
@@ -86,15 +76,15 @@ int run_launch(struct run *run, const char *name,
 	int failed = 0;
 
 	memcpy(own.bytes, args, args_size);
-	for (unsigned i = 0; i < run->n_devices && !failed; i++, first = end) {
-		end = items * (i + 1) / run->n_devices;
+	for (unsigned i = 0; i < run->devices.n && !failed; i++, first = end) {
+		end = items * (i + 1) / run->devices.n;
 		own.head.first = first;
 		failed = gpusvm_launch(run->queues[i], &kernel, &own, args_size, end - first,
 				       &events[i]);
 		if (failed)
 			tool_error("%s: %s", name, strerror(-failed));
 	}
-	for (unsigned i = 0; i < run->n_devices && events[i]; i++) {
+	for (unsigned i = 0; i < run->devices.n && events[i]; i++) {
 		int result = gpusvm_event_wait(events[i], -1);
 
 		if (result && !failed)
@@ -198,6 +188,10 @@ int run_pages(struct run *run)
 	size_t most = 0;
 	int result;
 
+	run->stats = (struct gpusvm_stats){ .size = sizeof(run->stats) };
+	result = gpusvm_stats(run->svm, -1, &run->stats);
+	if (result)
+		return tool_error("no statistics: %s", strerror(-result));
 	for (size_t i = 0; i < run->n_watched; i++)
 		most += run->watched[i].length / PAGE + 2;
 	pages = map_pages(most * sizeof(*pages));
@@ -206,7 +200,7 @@ int run_pages(struct run *run)
 	result = count_pages(run, pages, list_pages(run, pages), counts);
 	munmap(pages, most * sizeof(*pages));
 	devices = json_array();
-	for (unsigned i = 0; i < run->n_devices; i++)
+	for (unsigned i = 0; i < run->devices.n; i++)
 		json_array_append_new(devices, json_integer((json_int_t)counts[2 + i]));
 	json_object_set_new(run->report, "pages",
 			    json_pack("{s:I,s:I,s:o}", "unpopulated", (json_int_t)counts[0],
@@ -249,14 +243,15 @@ static const struct {
 	COUNTER(cpu_faults), COUNTER(device_faults), COUNTER(device_faults_replayed),
 	COUNTER(device_faults_stale), COUNTER(device_faults_fatal), COUNTER(pages_to_device),
 	COUNTER(pages_to_system), COUNTER(bytes_to_device), COUNTER(bytes_to_system),
-	COUNTER(evictions), COUNTER(invalidations), COUNTER(flushes), COUNTER(retries),
-	COUNTER(retry_chain_max), COUNTER(throttles), COUNTER(pins), COUNTER(vram_used),
-	COUNTER(vram_peak),
+	COUNTER(pages_peer), COUNTER(bytes_peer), COUNTER(evictions), COUNTER(invalidations),
+	COUNTER(flushes), COUNTER(retries), COUNTER(retry_chain_max), COUNTER(throttles),
+	COUNTER(pins), COUNTER(vram_used), COUNTER(vram_peak),
 #undef COUNTER
 };
 
-static void print_text(struct run *run, const struct gpusvm_stats *stats)
+static void print_text(struct run *run)
 {
+	const struct gpusvm_stats *stats = &run->stats;
 	json_t *pages = json_object_get(run->report, "pages"), *devices, *lines, *line;
 	size_t i;
 
@@ -273,8 +268,8 @@ static void print_text(struct run *run, const struct gpusvm_stats *stats)
 	printf(", %" JSON_INTEGER_FORMAT " in system memory\n",
 	       json_integer_value(json_object_get(pages, "system")));
 	printf("moved           : %" PRIu64 " pages to devices, %" PRIu64 " to system memory, "
-	       "%" PRIu64 " evictions\n", stats->pages_to_device, stats->pages_to_system,
-	       stats->evictions);
+	       "%" PRIu64 " between devices, %" PRIu64 " evictions\n", stats->pages_to_device,
+	       stats->pages_to_system, stats->pages_peer, stats->evictions);
 	printf("faults          : %" PRIu64 " of devices, %" PRIu64 " of the CPU\n",
 	       stats->device_faults, stats->cpu_faults);
 	printf("on the GPU      : %.1f ms\n", (double)run->device_ns / 1e6);
@@ -285,24 +280,20 @@ static void print_text(struct run *run, const struct gpusvm_stats *stats)
 
 static int print_report(struct run *run)
 {
-	struct gpusvm_stats stats = { .size = sizeof(stats) };
 	struct gpusvm_device_info info = { .size = sizeof(info) };
-	json_t *counts = json_object();
-	int result = gpusvm_stats(run->svm, -1, &stats);
+	int result = gpusvm_device_info(run->svm, 0, &info);
+	json_t *counts;
 
-	result = result ? result : gpusvm_device_info(run->svm, 0, &info);
-	if (result) {
-		json_decref(counts);
-		return tool_error("no statistics: %s", strerror(-result));
-	}
+	if (result)
+		return tool_error("device 0: %s", strerror(-result));
 	tool_progress_end();
 	if (!run->json) {
-		print_text(run, &stats);
-		json_decref(counts);
+		print_text(run);
 		return 0;
 	}
+	counts = json_object();
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
-		uint64_t value = *(uint64_t *)((char *)&stats + counters[i].offset);
+		uint64_t value = *(uint64_t *)((char *)&run->stats + counters[i].offset);
 
 		json_object_set_new(counts, counters[i].name, json_integer((json_int_t)value));
 	}
@@ -330,12 +321,12 @@ static int parse(struct run *run, int argc, char **argv)
 		{ "input", required_argument, NULL, 'i' },
 		{ "devices", required_argument, NULL, 'd' },
 		{ "vram", required_argument, NULL, 'v' },
+		{ "links", required_argument, NULL, 'l' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
-	uint64_t n;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
@@ -344,14 +335,10 @@ static int parse(struct run *run, int argc, char **argv)
 			run->inputs[run->n_inputs++] = optarg;
 			break;
 		case 'd':
-			if (!tool_parse_number(optarg, &n) || !n || n > RUN_DEVICES)
-				return tool_error("--devices %s: not a number from 1 to %u",
-						  optarg, RUN_DEVICES);
-			run->n_devices = (unsigned)n;
-			break;
 		case 'v':
-			if (!tool_parse_size(optarg, &run->vram) || run->vram < 2u << 20)
-				return tool_error("--vram %s: not a size of 2M or more", optarg);
+		case 'l':
+			if (tool_devices_option(&run->devices, c, optarg))
+				return TOOL_UNUSABLE;
 			break;
 		case 's':
 			if (!tool_parse_number(optarg, &run->seed))
@@ -371,12 +358,12 @@ static int parse(struct run *run, int argc, char **argv)
 		return optind == argc ?
 			       tool_error("no workload was named; see 'gpusvm run --help'") :
 			       tool_error("'%s': one workload at a time", argv[optind + 1]);
-	return 0;
+	return tool_devices_links(&run->devices);
 }
 
 int tool_run(int argc, char **argv)
 {
-	struct run run = { .n_devices = 1, .seed = 1 };
+	struct run run = { .devices = { .n = 1 }, .seed = 1 };
 	const char *name;
 	int result;
 
@@ -386,6 +373,7 @@ int tool_run(int argc, char **argv)
 		return tool_no_memory("the arguments");
 	result = parse(&run, argc, argv);
 	if (result) {
+		tool_devices_free(&run.devices);
 		free(run.inputs);
 		json_decref(run.report);
 		return result < 0 ? TOOL_RIGHT : result;
@@ -401,7 +389,8 @@ int tool_run(int argc, char **argv)
 		}
 		json_object_set_new(run.report, "workload", json_string(name));
 		json_object_set_new(run.report, "seed", json_integer((json_int_t)run.seed));
-		json_object_set_new(run.report, "device_count", json_integer(run.n_devices));
+		json_object_set_new(run.report, "device_count", json_integer(run.devices.n));
+		json_object_set_new(run.report, "links", tool_devices_links_json(&run.devices));
 		json_object_set_new(run.report, "text", json_array());
 		result = workloads[i].run(&run);
 	}
@@ -409,11 +398,12 @@ int tool_run(int argc, char **argv)
 		result = tool_error("'%s' is no workload; see 'gpusvm run --help'", name);
 	if (run.svm && json_object_get(run.report, "correct") && print_report(&run))
 		result = TOOL_UNUSABLE;
-	for (unsigned i = 0; i < run.n_devices; i++)
+	for (unsigned i = 0; i < run.devices.n; i++)
 		gpusvm_queue_destroy(run.queues[i]);
 	gpusvm_close(run.svm);
 	if (run.watched)
 		munmap(run.watched, run.n_watched * sizeof(*run.watched));
+	tool_devices_free(&run.devices);
 	free(run.inputs);
 	json_decref(run.report);
 	return result;

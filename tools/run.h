@@ -3,10 +3,11 @@
 #ifndef GPUSVM_TOOL_RUN_H
 #define GPUSVM_TOOL_RUN_H
 
+#include "tools/devices.h"
 #include "tools/graph.h"
 #include "tools/tool.h"
 
-#define RUN_DEVICES 64u
+#define RUN_DEVICES LINKS_DEVICES
 
 struct run_memory {
 	const void *p;
@@ -15,9 +16,10 @@ struct run_memory {
 
 struct run {
 	/* As asked for. */
-	uint64_t vram, seed;
+	struct tool_devices devices;
+	uint64_t seed;
 	char **inputs;
-	unsigned n_inputs, n_devices;
+	unsigned n_inputs;
 	bool json;
 	/* While it runs. */
 	struct gpusvm *svm;
@@ -25,6 +27,7 @@ struct run {
 	uint64_t device_ns; /* spent in run_launch */
 	struct run_memory *watched;
 	size_t n_watched;
+	struct gpusvm_stats stats; /* of run_pages */
 	json_t *report; /* what is said in the end, but for stats and pages */
 };
 
@@ -49,8 +52,9 @@ int run_launch(struct run *run, const char *name,
  * before the devices run. It lies in pages of its own, so that reading it brings
  * nothing home. NULL after the error was told. */
 struct run_memory *run_watch(struct run *run, size_t n);
-/* Where the pages of what is watched are, into the report. Before the CPU looks
- * at the result, which brings pages home. 0, or TOOL_UNUSABLE. */
+/* Where the pages of what is watched are, and what moved until now, into the
+ * report. Before the CPU looks at the result, which brings pages home. 0, or
+ * TOOL_UNUSABLE. */
 int run_pages(struct run *run);
 
 /* In a kernel: up to RUN_BATCH of the n pointers at p, into its own memory, for

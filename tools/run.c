@@ -11,10 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/stat.h>
 
 #define PACKAGES "/var/lib/dpkg/status"
-#define PAGE 4096u
 
 static const char usage[] =
 	"Usage: gpusvm run WORKLOAD [OPTION]...\n"
@@ -24,13 +23,19 @@ static const char usage[] =
 	"  pagerank        ranks of the nodes of a graph\n"
 	"  bfs             distances from one node of a graph\n"
 	"  wordcount       how often each word occurs in text files\n"
+	"  stencil         heat spreading over a grid of rows; each GPU has a band of them,\n"
+	"                  and reads the borders of the bands beside it\n"
+	"  oversubscribe   blocks of memory, four times as many as all GPUs have room for\n"
 	"\n"
 	"  --input FILE    the input; for wordcount may be given more than once. A graph\n"
 	"                  has a line 'from to' for each edge; after a first line 'nodes N'\n"
-	"                  the names are 0 to N - 1; '#' begins a comment. Without it: the\n"
-	"                  Debian packages installed here; the texts of their licences\n"
+	"                  the names are 0 to N - 1; '#' begins a comment. Of a stencil the\n"
+	"                  bytes are what its cells begin with, row by row. Without it: the\n"
+	"                  Debian packages installed here; the texts of their licences; a\n"
+	"                  random grid. oversubscribe takes none\n"
 	TOOL_DEVICES_USAGE
-	"  --seed N        for the order of nodes in memory, and where bfs begins (1)\n"
+	"  --seed N        for the order of nodes or blocks in memory, where bfs begins, and\n"
+	"                  all that is random (1)\n"
 	"  --json          the report as JSON\n"
 	"  --help          this text\n"
 	"\n"
@@ -52,7 +57,7 @@ int run_open(struct run *run)
 	return 0;
 }
 
-static void tell_fault(const char *name, struct gpusvm_event *event, int result)
+void run_tell_fault(const char *name, struct gpusvm_event *event, int result)
 {
 	struct gpusvm_fault fault = { .size = sizeof(fault) };
 
@@ -79,6 +84,7 @@ int run_launch(struct run *run, const char *name,
 	for (unsigned i = 0; i < run->devices.n && !failed; i++, first = end) {
 		end = items * (i + 1) / run->devices.n;
 		own.head.first = first;
+		own.head.device = i;
 		failed = gpusvm_launch(run->queues[i], &kernel, &own, args_size, end - first,
 				       &events[i]);
 		if (failed)
@@ -88,7 +94,7 @@ int run_launch(struct run *run, const char *name,
 		int result = gpusvm_event_wait(events[i], -1);
 
 		if (result && !failed)
-			tell_fault(name, events[i], result);
+			run_tell_fault(name, events[i], result);
 		failed = failed ? failed : result;
 		gpusvm_event_put(events[i]);
 	}
@@ -109,104 +115,37 @@ unsigned run_load_pointers(struct gpusvm_lane *lane, const void *p, uint64_t n, 
 	return (unsigned)(length / sizeof(*ret));
 }
 
-/* ---- Where pages are ------------------------------------------------------ */
-
-static void *map_pages(size_t size)
+void run_load(struct gpusvm_lane *lane, const void *p, void *ret, size_t n)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
-struct run_memory *run_watch(struct run *run, size_t n)
-{
-	run->n_watched = n;
-	run->watched = map_pages(n * sizeof(*run->watched));
-	if (!run->watched)
-		tool_no_memory("the list of nodes");
-	return run->watched;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The distinct pages of what is watched, sorted, into room that is enough. */
-static size_t list_pages(const struct run *run, uintptr_t *pages)
-{
-	size_t count = 0, distinct = 0;
-
-	for (size_t i = 0; i < run->n_watched; i++) {
-		uintptr_t p = (uintptr_t)run->watched[i].p;
-
-		for (uintptr_t page = p / PAGE; page * PAGE < p + run->watched[i].length; page++)
-			pages[count++] = page;
-	}
-	qsort(pages, count, sizeof(*pages), by_value);
-	for (size_t i = 0; i < count; i++)
-		if (!distinct || pages[distinct - 1] != pages[i])
-			pages[distinct++] = pages[i];
-	return distinct;
-}
-
-/* Counts by location: [0] nothing there, [1] system memory, [2 + i] device i. */
-static int count_pages(struct run *run, const uintptr_t *pages, size_t n, uint64_t *counts)
-{
-	struct gpusvm_page_info infos[512];
+	const char *from = p;
+	char *to = ret;
 	size_t length;
 
-	for (size_t i = 0; i < n; i += length) {
-		int result;
+	for (; n; from += length, to += length, n -= length) {
+		const void *span;
 
-		for (length = 1; i + length < n && length < 512; length++)
-			if (pages[i + length] != pages[i] + length)
-				break;
-		result = gpusvm_residency(run->svm, (void *)(pages[i] * PAGE), length * PAGE, infos,
-					  512, sizeof(infos[0]));
-		if (result)
-			return tool_error("where pages are cannot be told: %s", strerror(-result));
-		for (size_t k = 0; k < length; k++) {
-			struct gpusvm_location where = infos[k].location;
-
-			if (where.type == GPUSVM_LOCATION_DEVICE)
-				counts[2 + where.device]++;
-			else
-				counts[where.type == GPUSVM_LOCATION_SYSTEM]++;
-		}
+		length = n;
+		span = gpusvm_span(lane, from, &length, false); /* shortens length */
+		memcpy(to, span, length);
 	}
-	return 0;
 }
 
-int run_pages(struct run *run)
+void run_store(struct gpusvm_lane *lane, void *p, const void *from, size_t n)
 {
-	uint64_t counts[2 + RUN_DEVICES] = { 0 };
-	uintptr_t *pages;
-	json_t *devices;
-	size_t most = 0;
-	int result;
+	const char *own = from;
+	char *to = p;
+	size_t length;
 
-	run->stats = (struct gpusvm_stats){ .size = sizeof(run->stats) };
-	result = gpusvm_stats(run->svm, -1, &run->stats);
-	if (result)
-		return tool_error("no statistics: %s", strerror(-result));
-	for (size_t i = 0; i < run->n_watched; i++)
-		most += run->watched[i].length / PAGE + 2;
-	pages = map_pages(most * sizeof(*pages));
-	if (!pages)
-		return tool_no_memory("the list of pages");
-	result = count_pages(run, pages, list_pages(run, pages), counts);
-	munmap(pages, most * sizeof(*pages));
-	devices = json_array();
-	for (unsigned i = 0; i < run->devices.n; i++)
-		json_array_append_new(devices, json_integer((json_int_t)counts[2 + i]));
-	json_object_set_new(run->report, "pages",
-			    json_pack("{s:I,s:I,s:o}", "unpopulated", (json_int_t)counts[0],
-				      "system", (json_int_t)counts[1], "devices", devices));
-	return result;
+	for (; n; own += length, to += length, n -= length) {
+		void *span;
+
+		length = n;
+		span = gpusvm_span(lane, to, &length, true);
+		memcpy(span, own, length);
+	}
 }
+
+/* ---- Input ------------------------------------------------------------------- */
 
 int run_graph(struct run *run, struct graph *ret)
 {
@@ -221,10 +160,34 @@ int run_graph(struct run *run, struct graph *ret)
 	return 0;
 }
 
-uint32_t *run_order(struct run *run, size_t n)
+int run_read_file(const char *path, size_t zeros, char **ret, size_t *length)
+{
+	FILE *file = fopen(path, "r");
+	struct stat stat;
+	int result = 0;
+
+	if (!file || fstat(fileno(file), &stat)) {
+		result = tool_error("%s: %s", path, strerror(errno));
+	} else if (!S_ISREG(stat.st_mode)) {
+		result = tool_error("%s: not a regular file", path);
+	} else {
+		*length = (size_t)stat.st_size;
+		*ret = calloc(*length + zeros, 1);
+		if (!*ret)
+			result = tool_no_memory(path);
+		else if (fread(*ret, 1, *length, file) != *length)
+			result = tool_error("%s: %s", path, ferror(file) ? strerror(errno) :
+									   "it became shorter");
+	}
+	if (file)
+		fclose(file);
+	return result;
+}
+
+uint32_t *run_order(struct run *run, size_t n, uint64_t turn)
 {
 	uint32_t *order = malloc((n ? n : 1) * sizeof(*order));
-	uint64_t state = run->seed;
+	uint64_t state = run->seed ^ turn << 32;
 
 	for (size_t i = 0; order && i < n; i++) {
 		size_t k = tool_random(&state) % (i + 1);
@@ -234,6 +197,8 @@ uint32_t *run_order(struct run *run, size_t n)
 	}
 	return order;
 }
+
+/* ---- The report ------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
@@ -267,6 +232,9 @@ static void print_text(struct run *run)
 		       json_integer_value(line), i);
 	printf(", %" JSON_INTEGER_FORMAT " in system memory\n",
 	       json_integer_value(json_object_get(pages, "system")));
+	if (run->devices.links.n)
+		printf("over links      : %" JSON_INTEGER_FORMAT " pages of one device mapped by "
+		       "another\n", json_integer_value(json_object_get(pages, "mapped_by_peers")));
 	printf("moved           : %" PRIu64 " pages to devices, %" PRIu64 " to system memory, "
 	       "%" PRIu64 " between devices, %" PRIu64 " evictions\n", stats->pages_to_device,
 	       stats->pages_to_system, stats->pages_peer, stats->evictions);
@@ -305,6 +273,8 @@ static int print_report(struct run *run)
 	return 0;
 }
 
+/* ---- The command ------------------------------------------------------------- */
+
 static const struct {
 	const char *name;
 	int (*run)(struct run *run);
@@ -312,6 +282,8 @@ static const struct {
 	{ "pagerank", run_pagerank },
 	{ "bfs", run_bfs },
 	{ "wordcount", run_wordcount },
+	{ "stencil", run_stencil },
+	{ "oversubscribe", run_oversubscribe },
 };
 
 /* 0, or TOOL_UNUSABLE after the error was told; -1: --help was served. */
@@ -401,8 +373,7 @@ int tool_run(int argc, char **argv)
 	for (unsigned i = 0; i < run.devices.n; i++)
 		gpusvm_queue_destroy(run.queues[i]);
 	gpusvm_close(run.svm);
-	if (run.watched)
-		munmap(run.watched, run.n_watched * sizeof(*run.watched));
+	run_unwatch(&run);
 	tool_devices_free(&run.devices);
 	free(run.inputs);
 	json_decref(run.report);

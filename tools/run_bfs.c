@@ -146,7 +146,7 @@ static void free_search(struct search *search, size_t n)
 static int build(struct run *run, const struct graph *graph, struct search *search)
 {
 	size_t n = graph->n_nodes, front = sizeof(struct front) + n * sizeof(struct node *);
-	uint32_t *n_out = calloc(n, sizeof(*n_out)), *order = run_order(run, n);
+	uint32_t *n_out = calloc(n, sizeof(*n_out)), *order = run_order(run, n, 0);
 	struct run_memory *watch = run_watch(run, n + 2);
 	bool good = n_out && order && watch, chosen = false;
 
@@ -235,6 +235,8 @@ static int on_both(struct run *run, const struct graph *graph, struct search *se
 	uint32_t *distance = on_cpu(graph, search->from);
 	int result = distance ? run_open(run) : tool_no_memory("the distances");
 
+	if (!result)
+		result = run_share_atomics(run);
 	if (!result)
 		result = on_gpu(run, search);
 	if (!result)

@@ -22,17 +22,18 @@ struct node {
 	struct node *in[]; /* those that point at it */
 };
 
-/* What the launches of a round add up; malloc'd too. */
+/* What the launches of a round add up, for each device its own, in a page of its
+ * own: no device waits for another's. */
 struct sums {
 	uint64_t dangling; /* rank of the nodes that point at none */
 	uint64_t change;
-};
+} __attribute__((aligned(4096)));
 
 struct args {
 	struct run_args head;
 	struct node **nodes;
 	uint64_t n_nodes;
-	struct sums *sums;
+	struct sums *sums; /* one for each device */
 	uint64_t spread; /* of the dangling rank, for each node */
 };
 
@@ -71,7 +72,7 @@ static void share_kernel(struct gpusvm_lane *lane, uint64_t item, const void *p)
 			dangling += rank;
 	}
 	if (dangling)
-		gpusvm_atomic_add64(lane, &args->sums->dangling, dangling);
+		gpusvm_atomic_add64(lane, &args->sums[args->head.device].dangling, dangling);
 }
 
 static uint64_t sum_of_shares(struct gpusvm_lane *lane, struct node *node)
@@ -100,7 +101,7 @@ static void rank_kernel(struct gpusvm_lane *lane, uint64_t item, const void *p)
 		change += distance(rank, gpusvm_ld64(lane, &node->rank));
 		gpusvm_st64(lane, &node->rank, rank);
 	}
-	gpusvm_atomic_add64(lane, &args->sums->change, change);
+	gpusvm_atomic_add64(lane, &args->sums[args->head.device].change, change);
 }
 
 static bool settled(uint64_t change, size_t n_nodes)
@@ -108,24 +109,37 @@ static bool settled(uint64_t change, size_t n_nodes)
 	return change / n_nodes < ONE / 1000000;
 }
 
+/* Of all devices. */
+static struct sums sum_up(const struct run *run, const struct sums *sums)
+{
+	struct sums all = { 0 };
+
+	for (unsigned i = 0; i < run->devices.n; i++) {
+		all.dangling += sums[i].dangling;
+		all.change += sums[i].change;
+	}
+	return all;
+}
+
 static int on_gpu(struct run *run, struct node **nodes, size_t n_nodes, struct sums *sums,
 		  unsigned *rounds)
 {
 	struct args args = { .nodes = nodes, .n_nodes = n_nodes, .sums = sums };
-	uint64_t items = (n_nodes + BLOCK - 1) / BLOCK;
+	uint64_t items = (n_nodes + BLOCK - 1) / BLOCK, change;
 	int result = 0;
 
 	for (*rounds = 0; !result && *rounds < ROUNDS;) {
-		*sums = (struct sums){ 0 };
+		memset(sums, 0, run->devices.n * sizeof(*sums));
 		result = run_launch(run, "share", share_kernel, &args, sizeof(args), items);
 		if (result)
 			break;
-		args.spread = sums->dangling / n_nodes;
+		args.spread = sum_up(run, sums).dangling / n_nodes;
 		result = run_launch(run, "rank", rank_kernel, &args, sizeof(args), items);
+		change = sum_up(run, sums).change;
 		++*rounds;
 		tool_progress("pagerank: round %u, change %.6f", *rounds,
-			      (double)sums->change / (double)ONE / (double)n_nodes);
-		if (settled(sums->change, n_nodes))
+			      (double)change / (double)ONE / (double)n_nodes);
+		if (settled(change, n_nodes))
 			break;
 	}
 	return result;
@@ -187,7 +201,7 @@ static struct node **build(struct run *run, const struct graph *graph)
 {
 	struct node **nodes = calloc(graph->n_nodes, sizeof(*nodes));
 	uint32_t *n_in = calloc(graph->n_nodes, sizeof(*n_in));
-	uint32_t *order = run_order(run, graph->n_nodes);
+	uint32_t *order = run_order(run, graph->n_nodes, 0);
 	struct run_memory *watch = run_watch(run, graph->n_nodes + 1);
 	bool good = nodes && n_in && order && watch;
 
@@ -286,7 +300,7 @@ static int on_both(struct run *run, const struct graph *graph, struct node **nod
 
 int run_pagerank(struct run *run)
 {
-	struct sums *sums = malloc(sizeof(*sums));
+	struct sums *sums = aligned_alloc(sizeof(*sums), run->devices.n * sizeof(*sums));
 	struct node **nodes = NULL;
 	struct graph graph;
 	int result = run_graph(run, &graph);

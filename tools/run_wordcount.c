@@ -11,12 +11,10 @@
 #include "tools/run.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define WORD 64u
 #define WINDOW 256u
@@ -84,19 +82,6 @@ static int compare_words(const char *a, const char *b)
 
 /* ---- On the GPU ---------------------------------------------------------- */
 
-/* Bytes of the process into the kernel's own memory. */
-static void load(struct gpusvm_lane *lane, const char *p, char *ret, size_t n)
-{
-	while (n) {
-		size_t length = n;
-
-		memcpy(ret, gpusvm_span(lane, p, &length, false), length);
-		p += length;
-		ret += length;
-		n -= length;
-	}
-}
-
 /* own: the word's bytes, ended by a zero. at: where it is in the text. */
 static void count_word(struct gpusvm_lane *lane, const struct args *args, const char *own,
 		       const char *at)
@@ -114,7 +99,7 @@ static void count_word(struct gpusvm_lane *lane, const struct args *args, const 
 		if (!word)
 			word = gpusvm_atomic_cas64(lane, &slot->word, 0, (uintptr_t)at);
 		if (word) {
-			load(lane, (const char *)word, other, WORD);
+			run_load(lane, (const char *)word, other, WORD);
 			if (compare_words(own, other))
 				continue;
 		}
@@ -135,7 +120,7 @@ static void count_kernel(struct gpusvm_lane *lane, uint64_t item, const void *p)
 	unsigned length = 0, have = 0, next = 0;
 
 	if (!gpusvm_ld64(lane, &chunk->first)) {
-		load(lane, at - 1, window, 1);
+		run_load(lane, at - 1, window, 1);
 		skip = in_word(window[0]);
 	}
 	for (; at < end || start; at++) {
@@ -147,7 +132,7 @@ static void count_kernel(struct gpusvm_lane *lane, uint64_t item, const void *p)
 
 			have = left < WINDOW ? (unsigned)left : WINDOW;
 			next = 0;
-			load(lane, at, window, have);
+			run_load(lane, at, window, have);
 		}
 		c = window[next++];
 		if (in_word(c)) {
@@ -208,26 +193,7 @@ static int on_cpu(struct count *count)
 
 static int read_file(const char *path, struct text *ret)
 {
-	FILE *file = fopen(path, "r");
-	struct stat stat;
-	int result = 0;
-
-	if (!file || fstat(fileno(file), &stat)) {
-		result = tool_error("%s: %s", path, strerror(errno));
-	} else if (!S_ISREG(stat.st_mode)) {
-		result = tool_error("%s: not a regular file", path);
-	} else {
-		ret->length = (size_t)stat.st_size;
-		ret->bytes = calloc(ret->length + WORD, 1);
-		if (!ret->bytes)
-			result = tool_no_memory(path);
-		else if (fread(ret->bytes, 1, ret->length, file) != ret->length)
-			result = tool_error("%s: %s", path, ferror(file) ? strerror(errno) :
-									   "it became shorter");
-	}
-	if (file)
-		fclose(file);
-	return result;
+	return run_read_file(path, WORD, &ret->bytes, &ret->length);
 }
 
 static int is_text(const struct dirent *entry)
@@ -383,6 +349,7 @@ static int on_both(struct run *run, struct count *count)
 		return tool_error("there is no word in the input");
 	result = build(run, count);
 	result = result ? result : run_open(run);
+	result = result ? result : run_share_atomics(run);
 	if (result)
 		return result;
 	args.chunks = count->chunks;

@@ -2,7 +2,7 @@
 /*
  * stress.c: law 1, no lost write, on the real thing.
  *
- *	stress [--seconds N] [--seed N]
+ *	stress [--seconds N] [--seed N] [--devices N] [--links random]
  *
  * Every page of one field of memory has a sector for each writer; a writer
  * checks that its words are what it wrote last, and writes the next value:
@@ -15,6 +15,11 @@
  * asked to compact memory, which moves pages under us. Exit status 0
  * when every word was right, 1 when one was not, 77 with a reason when the
  * system lacks what is needed.
+ *
+ * With --devices (up to 4) each has a writer, and pages move among them; with --links
+ * random one more thread changes links all the time, and another one binds a further
+ * device, links it at random, has pages moved to it and read by it, and unbinds it,
+ * until the indices are used up.
  */
 #define _GNU_SOURCE
 #include <gpusvm/gpusvm.h>
@@ -37,13 +42,20 @@
 #define SECTOR 512u
 #define WORDS (SECTOR / 8)
 
-enum writer { CPU_0, CPU_1, GPU, DIRECT, FORK, WRITERS };
-static const char *const writer_names[] = {"cpu 0", "cpu 1", "gpu", "direct", "fork"};
+#define DEVICES 4u
+#define INDICES 64
+
+enum writer { CPU_0, CPU_1, DIRECT, FORK, GPU, WRITERS = GPU + DEVICES };
+static const char *const writer_names[] = {"cpu 0", "cpu 1", "direct", "fork",
+					   "gpu 0", "gpu 1", "gpu 2",  "gpu 3"};
+_Static_assert(WRITERS *SECTOR <= PAGE, "a sector for each");
 
 static char *field;
 static struct gpusvm *svm;
 static bool stop;
-static uint64_t bad, done[WRITERS + 2];
+static unsigned n_devices = 1;
+static int plugged = -1; /* a device that comes and goes, or -1; atomic */
+static uint64_t bad, done[WRITERS + 4];
 
 static bool stopped(void)
 {
@@ -105,6 +117,7 @@ static void *cpu_writer(void *arg)
 
 struct gpu_args {
 	char *field;
+	enum writer writer;
 	uint64_t round;
 	uint64_t *errors;
 };
@@ -112,35 +125,36 @@ struct gpu_args {
 static void gpu_kernel(struct gpusvm_lane *lane, uint64_t page, const void *p)
 {
 	const struct gpu_args *args = p;
-	uint64_t *words = (uint64_t *)(void *)(args->field + page * PAGE + GPU * SECTOR);
+	uint64_t *words = (uint64_t *)(void *)(args->field + page * PAGE + args->writer * SECTOR);
 
 	for (unsigned i = 0; i < WORDS; i++) {
-		if (gpusvm_ld64(lane, &words[i]) != value(GPU, (unsigned)page, i, args->round - 1))
+		if (gpusvm_ld64(lane, &words[i]) !=
+		    value(args->writer, (unsigned)page, i, args->round - 1))
 			gpusvm_atomic_add64(lane, args->errors, 1);
-		gpusvm_st64(lane, &words[i], value(GPU, (unsigned)page, i, args->round));
+		gpusvm_st64(lane, &words[i], value(args->writer, (unsigned)page, i, args->round));
 	}
 }
 
 static void *gpu_writer(void *arg)
 {
 	static const struct gpusvm_kernel kernel = {sizeof(kernel), "stress", gpu_kernel};
-	struct gpu_args args = {.field = field, .errors = calloc(1, sizeof(uint64_t))};
+	enum writer w = (enum writer)(uintptr_t)arg;
+	struct gpu_args args = {.field = field, .writer = w, .errors = calloc(1, sizeof(uint64_t))};
 	struct gpusvm_queue *queue;
-	int r = gpusvm_queue_create(svm, 0, NULL, &queue);
+	int r = gpusvm_queue_create(svm, (int)(w - GPU), NULL, &queue);
 
 	for (args.round = 1; !r && !stopped(); args.round++) {
 		r = gpusvm_launch(queue, &kernel, &args, sizeof(args), PAGES, NULL);
 		if (*args.errors)
-			wrong(GPU, 0, 0, *args.errors, 0);
-		done[GPU] += PAGES;
+			wrong(w, 0, 0, *args.errors, 0);
+		done[w] += PAGES;
 	}
 	if (r) {
-		fprintf(stderr, "stress: the device: %s\n", strerror(-r));
-		wrong(GPU, 0, 0, (uint64_t)-r, 0);
+		fprintf(stderr, "stress: %s: %s\n", writer_names[w], strerror(-r));
+		wrong(w, 0, 0, (uint64_t)-r, 0);
 	}
 	gpusvm_queue_destroy(queue);
 	free(args.errors);
-	(void)arg;
 	return NULL;
 }
 
@@ -201,17 +215,97 @@ static void *mover(void *arg)
 	while (!stopped()) {
 		unsigned n = 1u << rand_r(&seed) % 11, at = (unsigned)rand_r(&seed) % PAGES;
 		bool home = rand_r(&seed) % 4 == 0;
-		int r;
+		int device = (int)((unsigned)rand_r(&seed) % n_devices), r;
+		int extra = __atomic_load_n(&plugged, __ATOMIC_ACQUIRE);
 
+		if (extra >= 0 && rand_r(&seed) % 4 == 0)
+			device = extra;
 		n = n < PAGES - at ? n : PAGES - at;
 		r = gpusvm_prefetch(svm, field + (size_t)at * PAGE, (size_t)n * PAGE,
-				    home ? gpusvm_system() : gpusvm_device(0), 0, NULL, NULL);
-		if (r) {
+				    home ? gpusvm_system() : gpusvm_device(device), 0, NULL, NULL);
+		if (r && !(r == -ENODEV && device == extra)) {
 			fprintf(stderr, "stress: prefetch: %s\n", strerror(-r));
 			wrong(CPU_0, at, 0, (uint64_t)-r, 0);
 		}
 		done[WRITERS]++;
 	}
+	return NULL;
+}
+
+/* ---- Links and devices that come and go --------------------------------------- */
+
+static void check_call(const char *what, int r)
+{
+	if (r) {
+		fprintf(stderr, "stress: %s: %s\n", what, strerror(-r));
+		wrong(CPU_0, 0, 0, (uint64_t)-r, 0);
+	}
+}
+
+static int link_random(int from, int to, unsigned r)
+{
+	struct gpusvm_link link = {.size = sizeof(link),
+				   .bandwidth_mbps = r % 7 * 1000,
+				   .latency_ns = r % 11 * 100,
+				   .flags = r >> 8 & 3};
+
+	return from == to ? 0 : gpusvm_link_set(svm, from, to, r >> 12 & 3 ? &link : NULL);
+}
+
+static void *linker(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+
+	while (!stopped()) {
+		unsigned r = (unsigned)rand_r(&seed);
+
+		check_call("link", link_random((int)(r >> 16) % (int)n_devices,
+					       (int)(r >> 20) % (int)n_devices, r));
+		done[WRITERS + 2]++;
+		usleep(r % 3000);
+	}
+	return NULL;
+}
+
+/* One device from its coming to its going. */
+static void plug(int index, unsigned *seed, char *buffer)
+{
+	struct gpusvm_queue *queue;
+	int r = 0;
+
+	for (int i = 0; i < (int)n_devices; i++) {
+		check_call("link", link_random(i, index, (unsigned)rand_r(seed)));
+		check_call("link", link_random(index, i, (unsigned)rand_r(seed)));
+	}
+	check_call("queue", gpusvm_queue_create(svm, index, NULL, &queue));
+	__atomic_store_n(&plugged, index, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < 20 && !r && !stopped(); i++)
+		r = gpusvm_read(queue, buffer, field + (size_t)(i % 8) * 256 * PAGE, 256 * PAGE);
+	check_call("a further device", r);
+	/* Work of its own is under way as it goes. */
+	for (unsigned i = 0; i < 8; i++)
+		(void)gpusvm_memset(queue, buffer, 0, 256 * PAGE, NULL);
+	check_call("unbind", gpusvm_device_unbind(svm, index));
+	__atomic_store_n(&plugged, -1, __ATOMIC_RELEASE);
+	gpusvm_queue_destroy(queue);
+	done[WRITERS + 3]++;
+}
+
+static void *plugger(void *arg)
+{
+	const struct gpusvm_device_desc desc = {.size = sizeof(desc), .vram_bytes = 4 << 20};
+	unsigned seed = (unsigned)(uintptr_t)arg;
+	char *buffer = malloc((size_t)256 * PAGE);
+
+	while (!stopped() && gpusvm_device_count(svm) < INDICES) {
+		int index = gpusvm_device_bind(svm, &desc);
+
+		check_call("bind", index < 0 ? index : 0);
+		if (index >= 0)
+			plug(index, &seed, buffer);
+		usleep((useconds_t)rand_r(&seed) % 300000);
+	}
+	free(buffer);
 	return NULL;
 }
 
@@ -306,58 +400,104 @@ static void field_make(void)
 			write_sector((enum writer)w, page, 0);
 }
 
-int main(int argc, char **argv)
+struct options {
+	unsigned seconds, seed;
+	bool links;
+};
+
+static bool parse(int argc, char **argv, struct options *ret)
 {
-	static const struct option longs[] = {
-	    {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'S'}, {0}};
-	unsigned seconds = 20, seed = (unsigned)time(NULL), n = 0;
-	/* A device smaller than what is moved, so that it evicts as well. */
-	struct gpusvm_device_desc desc = {
-	    .size = sizeof(desc), .kind = "soft", .vram_bytes = 10 << 20};
-	struct gpusvm_options options = {.size = sizeof(options), .devices = &desc, .n_devices = 1};
-	pthread_t threads[9];
-	int c, r, fd, compact;
+	static const struct option longs[] = {{"seconds", required_argument, NULL, 's'},
+					      {"seed", required_argument, NULL, 'S'},
+					      {"devices", required_argument, NULL, 'd'},
+					      {"links", required_argument, NULL, 'l'},
+					      {0}};
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == 's')
-			seconds = (unsigned)atoi(optarg);
+			ret->seconds = (unsigned)atoi(optarg);
 		else if (c == 'S')
-			seed = (unsigned)atoi(optarg);
+			ret->seed = (unsigned)atoi(optarg);
+		else if (c == 'd')
+			n_devices = (unsigned)atoi(optarg);
+		else if (c == 'l' && !strcmp(optarg, "random"))
+			ret->links = true;
 		else
-			return 2;
+			return false;
 	}
-	printf("stress: %u s, seed %u\n", seconds, seed);
-	r = gpusvm_open(&options, &svm);
+	return n_devices >= 1 && n_devices <= DEVICES && optind == argc;
+}
+
+static int open_devices(void)
+{
+	struct gpusvm_device_desc descs[DEVICES];
+	struct gpusvm_options options = {
+	    .size = sizeof(options), .devices = descs, .n_devices = n_devices};
+
+	/* All of them smaller than what is moved, so that they evict as well. */
+	for (unsigned i = 0; i < n_devices; i++)
+		descs[i] =
+		    (struct gpusvm_device_desc){.size = sizeof(descs[i]),
+						.kind = "soft",
+						.vram_bytes = n_devices > 1 ? 4 << 20 : 10 << 20};
+	return gpusvm_open(&options, &svm);
+}
+
+static pthread_t threads[8 + DEVICES + 2];
+static unsigned n_threads;
+
+static void start(void *(*fn)(void *), uintptr_t arg)
+{
+	if (pthread_create(&threads[n_threads], NULL, fn, (void *)arg) == 0)
+		n_threads++;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.seconds = 20, .seed = (unsigned)time(NULL)};
+	int r, fd, compact;
+
+	if (!parse(argc, argv, &o))
+		return 2;
+	printf("stress: %u s, seed %u, %u devices%s\n", o.seconds, o.seed, n_devices,
+	       o.links ? ", random links" : "");
+	r = open_devices();
 	if (r) {
 		printf("stress: skipped: gpusvm_open: %s\n", strerror(-r));
 		return 77;
 	}
 	fd = open_direct();
 	field_make();
-	pthread_create(&threads[n++], NULL, cpu_writer, (void *)CPU_0);
-	pthread_create(&threads[n++], NULL, cpu_writer, (void *)CPU_1);
-	pthread_create(&threads[n++], NULL, gpu_writer, NULL);
-	pthread_create(&threads[n++], NULL, mover, (void *)(uintptr_t)seed);
-	pthread_create(&threads[n++], NULL, mapper, (void *)(uintptr_t)(seed + 1));
-	pthread_create(&threads[n++], NULL, forker, NULL);
+	start(cpu_writer, CPU_0);
+	start(cpu_writer, CPU_1);
+	for (unsigned i = 0; i < n_devices; i++)
+		start(gpu_writer, GPU + i);
+	start(mover, o.seed);
+	start(mapper, o.seed + 1);
+	start(forker, 0);
+	if (o.links) {
+		start(linker, o.seed + 2);
+		start(plugger, o.seed + 3);
+	}
 	if (fd >= 0)
-		pthread_create(&threads[n++], NULL, direct_reader, &fd);
+		start(direct_reader, (uintptr_t)&fd);
 	else
 		printf("stress: /var/tmp has no O_DIRECT: that writer is left out\n");
 	compact = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
 	if (compact >= 0)
-		pthread_create(&threads[n++], NULL, compacter, &compact);
+		start(compacter, (uintptr_t)&compact);
 	else
 		printf("stress: compaction is root's to ask for: it is left out\n");
-	for (unsigned i = 0; i < seconds * 10 && !stopped(); i++)
+	for (unsigned i = 0; i < o.seconds * 10 && !stopped(); i++)
 		usleep(100000);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n_threads; i++)
 		pthread_join(threads[i], NULL);
 	gpusvm_close(svm);
-	for (unsigned w = 0; w < WRITERS; w++)
+	for (unsigned w = 0; w < GPU + n_devices; w++)
 		printf("stress: %-6s %lu sectors\n", writer_names[w], done[w]);
-	printf("stress: %lu moves, %lu mappings, %lu wrong\n", done[WRITERS], done[WRITERS + 1],
-	       bad);
+	printf("stress: %lu moves, %lu mappings, %lu links, %lu devices, %lu wrong\n",
+	       done[WRITERS], done[WRITERS + 1], done[WRITERS + 2], done[WRITERS + 3], bad);
 	return bad ? 1 : 0;
 }

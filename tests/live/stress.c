@@ -2,7 +2,7 @@
 /*
  * stress.c: law 1, no lost write, on the real thing.
  *
- *	stress [--seconds N] [--seed N] [--devices N] [--links random]
+ *	stress [--seconds N] [--seed N] [--devices N] [--links random|ring|full|none]
  *
  * Every page of one field of memory has a sector for each writer; a writer
  * checks that its words are what it wrote last, and writes the next value:
@@ -16,13 +16,19 @@
  * when every word was right, 1 when one was not, 77 with a reason when the
  * system lacks what is needed.
  *
- * With --devices (up to 4) each has a writer, and pages move among them; with --links
- * random one more thread changes links all the time, and another one binds a further
- * device, links it at random, has pages moved to it and read by it, and unbinds it,
- * until the indices are used up.
+ * With --devices (up to 4) each has a writer, and pages move among them. With --links
+ * they are linked, at random (of the seed) or as said; a thread takes links down and
+ * brings them up all the time, and, until the indices are used up, another one
+ *	binds a further device, links it, has pages moved to it and read by it, and
+ *		unbinds it;
+ *	unbinds the device of a writer under its work, and gives the writer a new one.
+ *		What was cut off is done again, so that a word may have the value of
+ *		the round then, but no older one, and never an older one afterwards.
  */
 #define _GNU_SOURCE
 #include <gpusvm/gpusvm.h>
+
+#include "tools/links.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,8 +60,23 @@ static char *field;
 static struct gpusvm *svm;
 static bool stop;
 static unsigned n_devices = 1;
-static int plugged = -1; /* a device that comes and goes, or -1; atomic */
-static uint64_t bad, done[WRITERS + 4];
+static int writer_devices[DEVICES]; /* by writer: its device's index; atomic */
+static int plugged = -1;	    /* a device that comes and goes, or -1; atomic */
+static struct links topology;	    /* between writers; unless it is random */
+static bool coming_and_going, random_links;
+static uint64_t bad, done[WRITERS + 5];
+
+/* Of the n-th writer; it may have been unbound meanwhile. */
+static int device_of(unsigned n)
+{
+	return __atomic_load_n(&writer_devices[n], __ATOMIC_ACQUIRE);
+}
+
+/* -ENODEV is no error where devices go. */
+static bool is_gone(int r)
+{
+	return r == -ENODEV && coming_and_going;
+}
 
 static bool stopped(void)
 {
@@ -119,6 +140,7 @@ struct gpu_args {
 	char *field;
 	enum writer writer;
 	uint64_t round;
+	bool again; /* the round was begun by a device that is gone */
 	uint64_t *errors;
 };
 
@@ -128,32 +150,54 @@ static void gpu_kernel(struct gpusvm_lane *lane, uint64_t page, const void *p)
 	uint64_t *words = (uint64_t *)(void *)(args->field + page * PAGE + args->writer * SECTOR);
 
 	for (unsigned i = 0; i < WORDS; i++) {
-		if (gpusvm_ld64(lane, &words[i]) !=
-		    value(args->writer, (unsigned)page, i, args->round - 1))
+		uint64_t has = gpusvm_ld64(lane, &words[i]);
+		uint64_t next = value(args->writer, (unsigned)page, i, args->round);
+
+		if (has != next - 1 && !(args->again && has == next))
 			gpusvm_atomic_add64(lane, args->errors, 1);
-		gpusvm_st64(lane, &words[i], value(args->writer, (unsigned)page, i, args->round));
+		gpusvm_st64(lane, &words[i], next);
 	}
+}
+
+/* Rounds on one device, until it is gone. */
+static int gpu_rounds(int device, struct gpu_args *args)
+{
+	static const struct gpusvm_kernel kernel = {sizeof(kernel), "stress", gpu_kernel};
+	struct gpusvm_queue *queue;
+	int r = gpusvm_queue_create(svm, device, NULL, &queue);
+
+	if (r)
+		return r;
+	while (!stopped()) {
+		r = gpusvm_launch(queue, &kernel, args, sizeof(*args), PAGES, NULL);
+		if (*args->errors)
+			wrong(args->writer, 0, 0, *args->errors, 0);
+		args->again = r != 0;
+		if (r)
+			break;
+		args->round++;
+		done[args->writer] += PAGES;
+	}
+	gpusvm_queue_destroy(queue);
+	return r;
 }
 
 static void *gpu_writer(void *arg)
 {
-	static const struct gpusvm_kernel kernel = {sizeof(kernel), "stress", gpu_kernel};
 	enum writer w = (enum writer)(uintptr_t)arg;
-	struct gpu_args args = {.field = field, .writer = w, .errors = calloc(1, sizeof(uint64_t))};
-	struct gpusvm_queue *queue;
-	int r = gpusvm_queue_create(svm, (int)(w - GPU), NULL, &queue);
+	struct gpu_args args = {
+	    .field = field, .writer = w, .round = 1, .errors = calloc(1, sizeof(uint64_t))};
+	int r = 0;
 
-	for (args.round = 1; !r && !stopped(); args.round++) {
-		r = gpusvm_launch(queue, &kernel, &args, sizeof(args), PAGES, NULL);
-		if (*args.errors)
-			wrong(w, 0, 0, *args.errors, 0);
-		done[w] += PAGES;
+	while (!stopped() && (!r || is_gone(r))) {
+		r = gpu_rounds(device_of(w - GPU), &args);
+		if (is_gone(r))
+			usleep(1000); /* the next one comes soon */
 	}
-	if (r) {
+	if (r && !is_gone(r)) {
 		fprintf(stderr, "stress: %s: %s\n", writer_names[w], strerror(-r));
 		wrong(w, 0, 0, (uint64_t)-r, 0);
 	}
-	gpusvm_queue_destroy(queue);
 	free(args.errors);
 	return NULL;
 }
@@ -215,7 +259,7 @@ static void *mover(void *arg)
 	while (!stopped()) {
 		unsigned n = 1u << rand_r(&seed) % 11, at = (unsigned)rand_r(&seed) % PAGES;
 		bool home = rand_r(&seed) % 4 == 0;
-		int device = (int)((unsigned)rand_r(&seed) % n_devices), r;
+		int device = device_of((unsigned)rand_r(&seed) % n_devices), r;
 		int extra = __atomic_load_n(&plugged, __ATOMIC_ACQUIRE);
 
 		if (extra >= 0 && rand_r(&seed) % 4 == 0)
@@ -223,7 +267,7 @@ static void *mover(void *arg)
 		n = n < PAGES - at ? n : PAGES - at;
 		r = gpusvm_prefetch(svm, field + (size_t)at * PAGE, (size_t)n * PAGE,
 				    home ? gpusvm_system() : gpusvm_device(device), 0, NULL, NULL);
-		if (r && !(r == -ENODEV && device == extra)) {
+		if (r && !is_gone(r)) {
 			fprintf(stderr, "stress: prefetch: %s\n", strerror(-r));
 			wrong(CPU_0, at, 0, (uint64_t)-r, 0);
 		}
@@ -252,6 +296,29 @@ static int link_random(int from, int to, unsigned r)
 	return from == to ? 0 : gpusvm_link_set(svm, from, to, r >> 12 & 3 ? &link : NULL);
 }
 
+static bool linked(unsigned from, unsigned to)
+{
+	for (unsigned i = 0; i < topology.n; i++)
+		if (topology.list[i].from == (int)from && topology.list[i].to == (int)to)
+			return true;
+	return false;
+}
+
+/* Between the devices of two writers, as the topology is. */
+static void link_writers(unsigned from, unsigned to, bool up, unsigned r)
+{
+	const struct gpusvm_link link = {.size = sizeof(link),
+					 .flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY};
+	int err = 0;
+
+	if (random_links)
+		err = link_random(device_of(from), device_of(to), r);
+	else if (linked(from, to))
+		err = gpusvm_link_set(svm, device_of(from), device_of(to), up ? &link : NULL);
+	check_call("link", is_gone(err) ? 0 : err);
+	done[WRITERS + 2]++;
+}
+
 static void *linker(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
@@ -259,9 +326,7 @@ static void *linker(void *arg)
 	while (!stopped()) {
 		unsigned r = (unsigned)rand_r(&seed);
 
-		check_call("link", link_random((int)(r >> 16) % (int)n_devices,
-					       (int)(r >> 20) % (int)n_devices, r));
-		done[WRITERS + 2]++;
+		link_writers((r >> 16) % n_devices, (r >> 20) % n_devices, r % 2, r);
 		usleep(r % 3000);
 	}
 	return NULL;
@@ -273,9 +338,9 @@ static void plug(int index, unsigned *seed, char *buffer)
 	struct gpusvm_queue *queue;
 	int r = 0;
 
-	for (int i = 0; i < (int)n_devices; i++) {
-		check_call("link", link_random(i, index, (unsigned)rand_r(seed)));
-		check_call("link", link_random(index, i, (unsigned)rand_r(seed)));
+	for (unsigned i = 0; i < n_devices; i++) {
+		check_call("link", link_random(device_of(i), index, (unsigned)rand_r(seed)));
+		check_call("link", link_random(index, device_of(i), (unsigned)rand_r(seed)));
 	}
 	check_call("queue", gpusvm_queue_create(svm, index, NULL, &queue));
 	__atomic_store_n(&plugged, index, __ATOMIC_RELEASE);
@@ -291,6 +356,27 @@ static void plug(int index, unsigned *seed, char *buffer)
 	done[WRITERS + 3]++;
 }
 
+/* The device of a writer goes under its work; `index` takes its place. */
+static void replace(int index, unsigned *seed)
+{
+	unsigned n = (unsigned)rand_r(seed) % n_devices;
+	int old = device_of(n);
+
+	if (rand_r(seed) % 2) { /* the writer has nothing meanwhile */
+		check_call("unbind", gpusvm_device_unbind(svm, old));
+		old = -1;
+	}
+	__atomic_store_n(&writer_devices[n], index, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < n_devices; i++)
+		if (i != n) {
+			link_writers(n, i, true, (unsigned)rand_r(seed));
+			link_writers(i, n, true, (unsigned)rand_r(seed));
+		}
+	if (old >= 0)
+		check_call("unbind", gpusvm_device_unbind(svm, old));
+	done[WRITERS + 4]++;
+}
+
 static void *plugger(void *arg)
 {
 	const struct gpusvm_device_desc desc = {.size = sizeof(desc), .vram_bytes = 4 << 20};
@@ -301,8 +387,10 @@ static void *plugger(void *arg)
 		int index = gpusvm_device_bind(svm, &desc);
 
 		check_call("bind", index < 0 ? index : 0);
-		if (index >= 0)
+		if (index >= 0 && rand_r(&seed) % 2)
 			plug(index, &seed, buffer);
+		else if (index >= 0)
+			replace(index, &seed);
 		usleep((useconds_t)rand_r(&seed) % 300000);
 	}
 	free(buffer);
@@ -338,7 +426,7 @@ static void *mapper(void *arg)
 			madvise(p, size, MADV_HUGEPAGE);
 		expect(p, 0, size, 0);
 		memset(p, byte, size);
-		gpusvm_prefetch(svm, p, size, gpusvm_device(0), 0, NULL, NULL);
+		gpusvm_prefetch(svm, p, size, gpusvm_device(device_of(0)), 0, NULL, NULL);
 		switch (rand_r(&seed) % 4) {
 		case 0:
 			munmap(p + cut, size - cut);
@@ -402,7 +490,7 @@ static void field_make(void)
 
 struct options {
 	unsigned seconds, seed;
-	bool links;
+	const char *links;
 };
 
 static bool parse(int argc, char **argv, struct options *ret)
@@ -421,27 +509,41 @@ static bool parse(int argc, char **argv, struct options *ret)
 			ret->seed = (unsigned)atoi(optarg);
 		else if (c == 'd')
 			n_devices = (unsigned)atoi(optarg);
-		else if (c == 'l' && !strcmp(optarg, "random"))
-			ret->links = true;
+		else if (c == 'l')
+			ret->links = optarg;
 		else
 			return false;
 	}
-	return n_devices >= 1 && n_devices <= DEVICES && optind == argc;
+	random_links = !strcmp(ret->links, "random");
+	coming_and_going = strcmp(ret->links, "none");
+	return n_devices >= 1 && n_devices <= DEVICES && optind == argc &&
+	       (random_links || !links_named(ret->links, n_devices, &topology));
 }
 
-static int open_devices(void)
+static int open_devices(unsigned seed)
 {
 	struct gpusvm_device_desc descs[DEVICES];
 	struct gpusvm_options options = {
-	    .size = sizeof(options), .devices = descs, .n_devices = n_devices};
+	    .size = sizeof(options),
+	    .devices = descs,
+	    .n_devices = n_devices,
+	    .links = topology.list,
+	    .n_links = topology.n,
+	};
+	int r;
 
 	/* All of them smaller than what is moved, so that they evict as well. */
-	for (unsigned i = 0; i < n_devices; i++)
+	for (unsigned i = 0; i < n_devices; i++) {
 		descs[i] =
 		    (struct gpusvm_device_desc){.size = sizeof(descs[i]),
 						.kind = "soft",
 						.vram_bytes = n_devices > 1 ? 4 << 20 : 10 << 20};
-	return gpusvm_open(&options, &svm);
+		writer_devices[i] = (int)i;
+	}
+	r = gpusvm_open(&options, &svm);
+	for (unsigned i = 0; !r && random_links && i < n_devices * n_devices; i++)
+		link_writers(i / n_devices, i % n_devices, true, (unsigned)rand_r(&seed));
+	return r;
 }
 
 static pthread_t threads[8 + DEVICES + 2];
@@ -455,14 +557,14 @@ static void start(void *(*fn)(void *), uintptr_t arg)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.seconds = 20, .seed = (unsigned)time(NULL)};
+	struct options o = {.seconds = 20, .seed = (unsigned)time(NULL), .links = "none"};
 	int r, fd, compact;
 
 	if (!parse(argc, argv, &o))
 		return 2;
-	printf("stress: %u s, seed %u, %u devices%s\n", o.seconds, o.seed, n_devices,
-	       o.links ? ", random links" : "");
-	r = open_devices();
+	printf("stress: %u s, seed %u, %u devices, links %s\n", o.seconds, o.seed, n_devices,
+	       o.links);
+	r = open_devices(o.seed);
 	if (r) {
 		printf("stress: skipped: gpusvm_open: %s\n", strerror(-r));
 		return 77;
@@ -476,7 +578,7 @@ int main(int argc, char **argv)
 	start(mover, o.seed);
 	start(mapper, o.seed + 1);
 	start(forker, 0);
-	if (o.links) {
+	if (coming_and_going) {
 		start(linker, o.seed + 2);
 		start(plugger, o.seed + 3);
 	}
@@ -497,7 +599,11 @@ int main(int argc, char **argv)
 	gpusvm_close(svm);
 	for (unsigned w = 0; w < GPU + n_devices; w++)
 		printf("stress: %-6s %lu sectors\n", writer_names[w], done[w]);
-	printf("stress: %lu moves, %lu mappings, %lu links, %lu devices, %lu wrong\n",
-	       done[WRITERS], done[WRITERS + 1], done[WRITERS + 2], done[WRITERS + 3], bad);
+	links_free(&topology);
+	printf(
+	    "stress: %lu moves, %lu mappings, %lu links, %lu devices came and went, %lu replaced, "
+	    "%lu wrong\n",
+	    done[WRITERS], done[WRITERS + 1], done[WRITERS + 2], done[WRITERS + 3],
+	    done[WRITERS + 4], bad);
 	return bad ? 1 : 0;
 }

@@ -92,7 +92,7 @@ struct gpusvm_driver_event {
 
 struct gpusvm_driver_options {
 	u64 timeslice;	/* ns */
-	u64 keepalive;	/* ns */
+	u64 keepalive;	/* ns that an idle pagemap is kept */
 	unsigned workers; /* fault service threads; 0: 2 */
 	/* May be NULL. Context: any, RANK_LEAF locks only, no sleep. */
 	void (*event)(void *arg, const struct gpusvm_driver_event *event);
@@ -132,6 +132,8 @@ int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,
 /* -ENOENT: there is none. */
 int gpusvm_driver_link_get(struct gpusvm_driver *driver, int from, int to,
 			   struct gpusvm_interconnect_link *ret);
+/* Memory is short: pagemaps that are only kept because they may be wanted again go. */
+void gpusvm_driver_shrink(struct gpusvm_driver *driver);
 /* A reference to the device's memory. -EINVAL: it has none. */
 int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device,
 			      struct gpusvm_pagemap **ret);

@@ -453,16 +453,15 @@ int driver_memory_init(struct driver_device *dd)
 	dd->freed = host_alloc_zeroed(words * sizeof(u64));
 	dd->freed_index = host_alloc_zeroed(((words + 63) >> 6) * sizeof(u64));
 	err = dd->placed && dd->freed && dd->freed_index ? 0 : -ENOMEM;
-	if (!err)
-		err = gpusvm_pagemap_init(&dd->pagemap, &driver_pagemap_ops, npages);
 	if (err) {
 		free_tables(dd);
 		return err;
 	}
+	gpusvm_pagemap_cache_init(&dd->cache, &dd->pagemap, &driver_pagemap_ops, npages,
+				  dd->driver->options.keepalive);
 	dd->pagemap.dev = dd;
 	host_mutex_init(&dd->lru_lock, RANK_DRIVER_LRU);
 	host_waitq_init(&dd->populate_idle);
-	host_ref_get(&dd->alive); /* the pagemap's, put by its destroy */
 	dd->has_memory = true;
 	return 0;
 }
@@ -473,7 +472,7 @@ void driver_memory_fini(struct driver_device *dd)
 		return;
 	driver_memory_drain(dd);
 	HOST_WARN_ON(dd->lru);
-	gpusvm_pagemap_fini(&dd->pagemap);
+	gpusvm_pagemap_cache_fini(&dd->cache);
 	host_waitq_destroy(&dd->populate_idle);
 	host_mutex_destroy(&dd->lru_lock);
 	free_tables(dd);
@@ -488,8 +487,34 @@ void driver_memory_revoke(struct driver_device *dd)
 	host_wait(&dd->populate_idle, !host_load_seq(&dd->populating));
 }
 
-void driver_memory_put(struct driver_device *dd)
+int driver_memory_get(struct driver_device *dd)
 {
-	if (dd->has_memory)
-		gpusvm_pagemap_put(&dd->pagemap);
+	int r;
+
+	if (host_ref_get_unless_zero(&dd->pagemap.ref))
+		return 0;
+	/* An active pagemap holds its device: from before it is, to its destroy. */
+	host_ref_get(&dd->alive);
+	r = gpusvm_pagemap_cache_get(&dd->cache);
+	if (r == -ENOMEM) {
+		gpusvm_driver_shrink(dd->driver);
+		r = gpusvm_pagemap_cache_get(&dd->cache);
+	}
+	if (r == 1)
+		return 0;
+	driver_device_put(dd);
+	return r;
+}
+
+void gpusvm_driver_shrink(struct gpusvm_driver *driver)
+{
+	u64 devices = driver_devices_get(driver), left;
+
+	for (left = devices; left; left &= left - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
+
+		if (dd->has_memory)
+			(void)gpusvm_pagemap_cache_shrink(&dd->cache);
+	}
+	driver_devices_put(driver, devices);
 }

@@ -361,7 +361,11 @@ int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end,
 	/* device_close sets removed, then waits for populating to reach 0: one of
 	 * the two sees the other. */
 	host_add_return(&dd->populating, 1);
-	err = driver_removed(dd) ? -ENODEV : populate_interval(&p, start, end);
+	err = driver_removed(dd) ? -ENODEV : driver_memory_get(dd);
+	if (!err) {
+		err = populate_interval(&p, start, end);
+		gpusvm_pagemap_put(&dd->pagemap);
+	}
 	if (!host_add_return(&dd->populating, (u32)-1))
 		host_wake_all(&dd->populate_idle);
 	if (!err && p.full && !result->moved && !result->already)
@@ -495,7 +499,10 @@ static void pagemap_migrated(struct gpusvm_devmem *devmem, struct mm *mm, u64 ad
 
 static void pagemap_destroy(struct gpusvm_pagemap *pagemap)
 {
-	driver_device_put(device_of(pagemap));
+	struct driver_device *dd = device_of(pagemap);
+
+	gpusvm_pagemap_cache_idle(&dd->cache);
+	driver_device_put(dd);
 }
 
 const struct gpusvm_pagemap_ops driver_pagemap_ops = {

@@ -56,7 +56,7 @@ struct driver_device {
 	bool has_memory; /* a pagemap */
 	u32 removed;	 /* atomic; 1: no new work, mapping or population */
 
-	/* Who needs the device and its vm: the table, the pagemap, queues, calls in
+	/* Who needs the device and its vm: the table, the active pagemap, queues, calls in
 	 * progress. The last one queues teardown. */
 	struct host_ref alive;
 	struct host_work teardown;
@@ -67,6 +67,7 @@ struct driver_device {
 
 	/* memory.c */
 	struct gpusvm_pagemap pagemap;
+	struct gpusvm_pagemap_cache cache; /* of pagemap; while it is active, alive is held */
 	u64 npages;
 	struct host_mutex lru_lock;
 	struct driver_bo *lru; /* circular, the least recently used first; or NULL */
@@ -383,8 +384,9 @@ int driver_memory_init(struct driver_device *dd);
 void driver_memory_fini(struct driver_device *dd);
 /* Nothing moves there any more, also by calls that had begun. May sleep. */
 void driver_memory_revoke(struct driver_device *dd);
-/* The driver's own reference to the pagemap. */
-void driver_memory_put(struct driver_device *dd);
+/* A reference to the pagemap, which is made or revived as needed. The caller has alive.
+ * -ENODEV, -ENOMEM. May sleep. Context: no lock above RANK_DRIVER_RANGE. */
+int driver_memory_get(struct driver_device *dd);
 /* Gives frames and objects back that fell out of use. May sleep. */
 void driver_memory_drain(struct driver_device *dd);
 /* Everything goes home. -EBUSY when some would not after bounded retries. */

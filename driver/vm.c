@@ -4,7 +4,7 @@
  *
  * A device has one vm (page table) here, since all its queues work in one
  * address space. Life of a struct driver_device:
- *   added     the table holds `alive`, so does the device's pagemap
+ *   added     the table holds `alive`, and the device's pagemap while it is active
  *   removed   no new work; its data went home, its mappings are gone; the table's
  *             `alive` is dropped
  *   torn down the last `alive` is gone (queues, calls, whoever held its pagemap):
@@ -184,7 +184,6 @@ int gpusvm_driver_device_add(struct gpusvm_driver *driver, struct gpusvm_device 
 		return err;
 
 	host_store_release(&dd->removed, 1);
-	driver_memory_put(dd);
 	driver_device_put(dd);
 	device_free(dd);
 	return err;
@@ -213,7 +212,6 @@ static int device_close(struct driver_device *dd, enum gpusvm_driver_cause cause
 
 	driver_event(dd->driver, DRIVER_EVENT_UNBIND, cause, dd->index, err, started, 0, 0,
 		     dd->index, DRIVER_SYSTEM);
-	driver_memory_put(dd);
 	driver_device_put(dd);
 	return err;
 }
@@ -282,10 +280,9 @@ int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device, struct g
 
 	if (err)
 		return err;
-	if (dd->has_memory)
-		*ret = gpusvm_pagemap_get(&dd->pagemap);
-	else
-		err = -EINVAL;
+	err = dd->has_memory ? driver_memory_get(dd) : -EINVAL;
+	if (!err)
+		*ret = &dd->pagemap;
 	driver_device_put(dd);
 	return err;
 }

@@ -86,7 +86,7 @@ struct sim_device {
 	struct gpusvm_driver_queue *queue;
 	const u8 *vram;
 	u64 vram_bytes;
-	struct mm_region *region;
+	struct gpusvm_pagemap *pagemap;
 	bool removing; /* unbinding has begun */
 	bool removed;
 };

@@ -31,7 +31,7 @@ static void on_touch(const void *p, size_t n, bool write)
 		if (d->removed || at >= d->vram_bytes)
 			continue;
 		for (u64 k = at >> HOST_PAGE_SHIFT; k << HOST_PAGE_SHIFT < at + n; k++)
-			if (!model_page_used(d->region, k))
+			if (!d->pagemap->region || !model_page_used(d->pagemap->region, k))
 				sched_fail(SCHED_LAW,
 					   "law 3, nothing after invalidate: frame %llu of gpu%u, "
 					   "which is free, is %s",
@@ -189,7 +189,7 @@ static void add_device(struct sim *s)
 	HOST_CHECK(gpusvm_driver_queue_create(s->driver, index, &d->queue) == 0);
 	d->vram = gpusvm_soft_memory(d->device, 0);
 	d->vram_bytes = d->device->caps.vram_bytes;
-	d->region = s->driver->devices[index]->pagemap.region;
+	d->pagemap = &s->driver->devices[index]->pagemap;
 	s->n_devices++;
 }
 

@@ -68,6 +68,11 @@ int pagemap_region_read(struct mm_page *page, unsigned i, void *buffer);
 /* For mm_migrate.select: is it a frame of this devmem? */
 bool pagemap_select_devmem(void *devmem, struct mm_page *page);
 
+/* ---- pagemap.c ------------------------------------------------------------ */
+
+/* -ENOMEM, -EINVAL. May sleep. */
+int pagemap_region_create(struct gpusvm_pagemap *pagemap, u64 npages, struct mm_region **ret);
+
 /* ---- home.c: to system memory ---------------------------------------------- */
 
 /* After mm_migrate_alloc_system: copies what has a destination, and commits. The

@@ -16,6 +16,11 @@ static const struct mm_region_ops region_ops = {
 	.read = pagemap_region_read,
 };
 
+int pagemap_region_create(struct gpusvm_pagemap *pagemap, u64 npages, struct mm_region **ret)
+{
+	return mm_region_create(npages, &region_ops, pagemap, ret);
+}
+
 int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_pagemap_ops *ops,
 			u64 npages)
 {
@@ -23,7 +28,7 @@ int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_page
 	host_ref_init(&pagemap->ref);
 	pagemap->revoked = 0;
 	pagemap->dev = NULL;
-	return mm_region_create(npages, &region_ops, pagemap, &pagemap->region);
+	return pagemap_region_create(pagemap, npages, &pagemap->region);
 }
 
 void gpusvm_pagemap_fini(struct gpusvm_pagemap *pagemap)

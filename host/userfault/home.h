@@ -122,6 +122,7 @@ struct mm_region {
 	struct mm_page *pages;	    /* npages; touched only for small frames */
 	struct mm_page *heads;	    /* npages / 512, for compound ones */
 	u64 used_small, used_heads; /* frames in use; atomic */
+	struct mm_region *gone;	    /* in mm->gone_regions */
 };
 
 /* ---- Staging ------------------------------------------------------------- */
@@ -222,6 +223,7 @@ struct mm {
 	struct host_waitq waitqs[BLOCK_WAITQS]; /* for MOVING pages, by block number */
 
 	struct mm_region *regions[REGIONS];
+	struct mm_region *gone_regions; /* see region.c */
 	struct host_mutex regions_lock;
 
 	struct staging staging;
@@ -328,6 +330,7 @@ struct mm_page *frame_page(struct mm *mm, u32 id, bool head);
 u32 frame_id(const struct mm_page *page);
 void frame_free(struct mm_page *page);				  /* calls ops->free */
 struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small one */
+void regions_fini(struct mm *mm);
 /* Frees the frames, and the list. */
 void frames_free(struct mm *mm, struct frame_list *list);
 

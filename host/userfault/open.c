@@ -125,6 +125,7 @@ void userfault_close(struct mm *mm)
 	host_rwlock_destroy(&mm->notifiers_lock);
 	host_mutex_destroy(&mm->seq_lock);
 	host_waitq_destroy(&mm->seq_waitq);
+	regions_fini(mm);
 	host_mutex_destroy(&mm->regions_lock);
 	host_mutex_destroy(&mm->ahead.lock);
 	the_mm = NULL;

@@ -6,6 +6,10 @@
  * of its own, so that the big table is not even touched for it. rmap follows
  * the rule of home.h; data is set by whoever owns the frame: between
  * mm_page_init and commit the caller, later the page's state.
+ *
+ * Who looks for a page's region goes through all of them, with no lock. One that is
+ * destroyed meanwhile cannot be the page's, whose own is in use: it must only stay
+ * readable. So its tables go at once, and the struct with the home.
  */
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
@@ -83,11 +87,22 @@ void mm_region_destroy(struct mm_region *r)
 	for (unsigned i = 0; i < REGIONS; i++)
 		if (mm->regions[i] == r)
 			host_store_release(&mm->regions[i], NULL);
+	r->gone = mm->gone_regions;
+	mm->gone_regions = r;
 	host_mutex_unlock(&mm->regions_lock);
 	host_free_pages(r->pages, host_align_up(r->npages * sizeof(*r->pages), HOST_PAGE_SIZE));
 	host_free_pages(r->heads, host_align_up(r->npages / HOST_HUGE_PAGES * sizeof(*r->heads),
 						HOST_PAGE_SIZE));
-	host_free(r);
+}
+
+void regions_fini(struct mm *mm)
+{
+	while (mm->gone_regions) {
+		struct mm_region *r = mm->gone_regions;
+
+		mm->gone_regions = r->gone;
+		host_free(r);
+	}
 }
 
 void *mm_region_priv(struct mm_region *r)

@@ -184,7 +184,9 @@ struct gpusvm_options {
 	 * "userfault". "kernel" and others that are known: -EOPNOTSUPP. */
 	const char *home;
 	uint64_t home_without; /* GPUSVM_WITHOUT_* */
-	uint64_t keepalive_ns; /* how long what is idle is kept; 0: 5 s */
+	/* How long the bookkeeping of a device's memory is kept once nothing is there any
+	 * more; 0: 5 s. */
+	uint64_t keepalive_ns;
 	/* The least time that pages stay on a device before a CPU fault may pull
 	 * them back; 0: 1 ms. */
 	uint64_t timeslice_ns;

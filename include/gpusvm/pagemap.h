@@ -69,7 +69,8 @@ struct gpusvm_pagemap_ops {
 	 * gpusvm_migrate_cause. */
 	void (*migrated)(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
 			 bool to_device, struct gpusvm_pagemap *peer, unsigned cause, u64 started);
-	/* The last reference is gone. May run where nothing may sleep long: defer. */
+	/* The last reference is gone. May run where nothing may sleep long: defer; with a
+	 * cache: gpusvm_pagemap_cache_idle. */
 	void (*destroy)(struct gpusvm_pagemap *pagemap);
 };
 
@@ -105,6 +106,34 @@ struct gpusvm_devmem *gpusvm_page_devmem(const struct mm_page *page);
 /* Checks, takes mm in use, calls ops->populate_mm. Errors: those of the op. */
 int gpusvm_pagemap_populate(struct gpusvm_pagemap *pagemap, struct mm *mm, u64 start, u64 end,
 			    u64 timeslice, struct gpusvm_migrate_result *result);
+
+/*
+ * A pagemap that is made at first use, kept for a while after the last reference, revived
+ * in between at no cost, and taken down at once when memory is short. See cache.c.
+ * Linux: drm_pagemap_cache and its shrinker.
+ */
+struct gpusvm_pagemap_cache {
+	struct gpusvm_pagemap *pagemap; /* the owner's */
+	u64 npages, keepalive;
+	struct host_mutex lock; /* RANK_LEAF */
+	u64 idle_since;		/* host_now(); atomic */
+	struct host_work shrink;
+};
+
+/* Of these frames (a multiple of 512), kept for so many ns. The pagemap is initialised,
+ * without a reference; its ops->destroy calls idle. Does not fail. */
+void gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm_pagemap *pagemap,
+			       const struct gpusvm_pagemap_ops *ops, u64 npages, u64 keepalive);
+/* No reference is left, and no call to idle under way. May sleep. */
+void gpusvm_pagemap_cache_fini(struct gpusvm_pagemap_cache *cache);
+/* A reference to the pagemap. 0: there were others; 1: this is the first one, which
+ * one call of ops->destroy will answer. -ENODEV revoked, -ENOMEM. May sleep; no lock of
+ * rank RANK_NOTIFIER_LIST or above. */
+int gpusvm_pagemap_cache_get(struct gpusvm_pagemap_cache *cache);
+/* For ops->destroy; context as its. */
+void gpusvm_pagemap_cache_idle(struct gpusvm_pagemap_cache *cache);
+/* Takes an idle pagemap down at once. False: it is in use. Context as get. */
+bool gpusvm_pagemap_cache_shrink(struct gpusvm_pagemap_cache *cache);
 
 struct gpusvm_devmem_ops {
 	/* The last reference is gone and all frames were given to free_frames.

@@ -70,9 +70,12 @@ static int add_device(struct world *w, u64 vram, u64 flags)
 	return index;
 }
 
+static u64 world_keepalive;
+
 static void world_open_for(struct world *w, u64 timeslice)
 {
-	struct gpusvm_driver_options options = { .timeslice = timeslice, .event = count_event };
+	struct gpusvm_driver_options options = {
+	    .timeslice = timeslice, .keepalive = world_keepalive, .event = count_event};
 
 	memset(w, 0, sizeof(*w));
 	memset(events, 0, sizeof(events));

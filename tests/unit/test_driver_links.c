@@ -380,6 +380,121 @@ static void test_unbind_of_a_peer(void **state)
 	world_close(&w);
 }
 
+/* ---- The life of pagemaps ---------------------------------------------------------------- */
+
+static void test_pagemap_life(void **state)
+{
+	struct gpusvm_pagemap *pagemap, *other;
+	struct gpusvm_migrate_result r;
+	struct mm_region *region;
+	struct world w;
+
+	world_keepalive = 3600 * HOST_SEC;
+	open_devices(&w, 3);
+	pagemap = &w.driver->devices[0]->pagemap;
+	map(&w, BASE, 2 * MiB, MODEL_RW);
+	cpu_fill(&w, BASE, 2 * MiB, 1);
+	assert_null(pagemap->region); /* nobody has used it */
+	assert_int_equal(prefetch(&w, BASE, 2 * MiB, 0).moved, 512);
+	region = pagemap->region;
+	assert_non_null(region);
+	gpusvm_driver_shrink(w.driver);
+	assert_ptr_equal(pagemap->region, region); /* in use */
+	assert_int_equal(gpusvm_driver_evict(w.driver, 0, DRIVER_CAUSE_EVICTION), 0);
+	assert_int_equal(host_read_once(&pagemap->ref.count), 0);
+	assert_int_equal(prefetch(&w, BASE, 2 * MiB, 0).moved, 512);
+	assert_ptr_equal(pagemap->region, region); /* revived */
+	assert_int_equal(gpusvm_driver_evict(w.driver, 0, DRIVER_CAUSE_EVICTION), 0);
+	gpusvm_driver_shrink(w.driver);
+	assert_null(pagemap->region);
+	device_expect(&w, 0, BASE, 2 * MiB, 1);
+	assert_non_null(pagemap->region);
+	/* Unbound while it is active, held beyond that; and another that is idle. */
+	assert_int_equal(gpusvm_driver_pagemap_get(w.driver, 0, &other), 0);
+	assert_ptr_equal(other, pagemap);
+	assert_int_equal(gpusvm_driver_device_remove(w.driver, 0), 0);
+	assert_int_equal(gpusvm_driver_pagemap_get(w.driver, 0, &other), -ENODEV);
+	assert_int_equal(gpusvm_pagemap_populate(pagemap, w.mm, BASE, BASE + 2 * MiB, 0, &r),
+			 -ENODEV);
+	assert_int_equal(mm_region_overhead(pagemap->region), 0);
+	assert_false(host_load_acquire(&w.driver->devices[0]->torn_down));
+	gpusvm_pagemap_put(pagemap);
+	assert_int_equal(prefetch(&w, BASE, 2 * MiB, 1).moved, 512);
+	assert_int_equal(gpusvm_driver_evict(w.driver, 1, DRIVER_CAUSE_EVICTION), 0);
+	assert_int_equal(gpusvm_driver_device_remove(w.driver, 1), 0);
+	/* One that never was. */
+	assert_int_equal(gpusvm_driver_device_remove(w.driver, 2), 0);
+	cpu_expect(&w, BASE, 2 * MiB, 1);
+	world_close(&w);
+	world_keepalive = 0;
+}
+
+struct holder {
+	struct world *w;
+	u32 stop;
+	u64 held;
+};
+
+static void *hold(void *arg)
+{
+	struct holder *h = arg;
+	struct gpusvm_pagemap *pagemap;
+	int r;
+
+	while (!host_load_acquire(&h->stop)) {
+		r = gpusvm_driver_pagemap_get(h->w->driver, 1, &pagemap);
+		HOST_CHECK(!r || r == -ENODEV);
+		if (!r) {
+			h->held++;
+			HOST_CHECK(pagemap->region != NULL);
+			gpusvm_pagemap_put(pagemap);
+		}
+		gpusvm_driver_shrink(h->w->driver);
+	}
+	return NULL;
+}
+
+/* Revival, shrinking, the last put, populations and evictions while it is unbound. */
+static void test_pagemap_life_against_unbind(void **state)
+{
+	for (unsigned i = 0; i < 12; i++) {
+		struct puller p[2];
+		struct holder h;
+		pthread_t threads[3];
+		struct world w;
+		u32 stop = 0;
+
+		world_keepalive = i % 3 ? 0 : 100 * HOST_USEC;
+		open_devices(&w, 2);
+		link_both(&w, 0, 1, i % 2 ? ALL : GPUSVM_LINK_MAP);
+		map(&w, BASE, 4 * MiB, MODEL_RW);
+		cpu_fill(&w, BASE, 4 * MiB, i);
+		h = (struct holder){.w = &w};
+		p[0] = (struct puller){&w, 0, &stop};
+		p[1] = (struct puller){&w, DRIVER_SYSTEM, &stop};
+		assert_int_equal(pthread_create(&threads[0], NULL, hold, &h), 0);
+		assert_int_equal(pthread_create(&threads[1], NULL, pull, &p[0]), 0);
+		assert_int_equal(pthread_create(&threads[2], NULL, pull, &p[1]), 0);
+		for (unsigned k = 0; k < 5; k++) {
+			struct gpusvm_migrate_result r;
+
+			assert_int_equal(
+			    gpusvm_driver_prefetch(w.driver, BASE, BASE + 4 * MiB, 1, false, &r),
+			    0);
+			(void)gpusvm_driver_evict(w.driver, 1, DRIVER_CAUSE_EVICTION);
+		}
+		assert_int_equal(gpusvm_driver_device_remove(w.driver, 1), 0);
+		host_store_release(&stop, 1);
+		host_store_release(&h.stop, 1);
+		for (unsigned k = 0; k < 3; k++)
+			pthread_join(threads[k], NULL);
+		assert_true(h.held > 0);
+		cpu_expect(&w, BASE, 4 * MiB, i);
+		world_close(&w);
+	}
+	world_keepalive = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +506,8 @@ int main(void)
 	    cmocka_unit_test(test_link_loss_invalidates),
 	    cmocka_unit_test(test_link_loss_under_load),
 	    cmocka_unit_test(test_unbind_of_a_peer),
+	    cmocka_unit_test(test_pagemap_life),
+	    cmocka_unit_test(test_pagemap_life_against_unbind),
 	};
 
 	HOST_CHECK(!host_work_start());

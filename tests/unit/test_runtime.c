@@ -5,6 +5,9 @@
  * queues, buffers, structs that grow, the ring of records, opening and closing
  * with an allocation failing anywhere.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

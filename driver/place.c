@@ -218,6 +218,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 	*atomics = answer.atomics;
 	if (answer.action == ARBITER_MOVE && movable) {
 		move_to(dd, range, want, advised, &answer, &moved);
+		range->history.left = host_read_once(&range->left);
 		if (answer.rule == 8)
 			placement_result(&range->history, now, host_now(), lapse,
 					 moved.moved + moved.already, moved.stayed);

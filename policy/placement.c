@@ -24,15 +24,26 @@ static enum placement nap(struct placement_history *history, unsigned long long 
 	return history->naps < PLACEMENT_PIN_NAPS ? PLACEMENT_THROTTLE : PLACEMENT_PIN;
 }
 
-enum placement placement_fault(struct placement_history *history, unsigned long long now,
-			       unsigned long long lapse)
+/* Did pages leave a device soon after they came, and are wanted soon after that? */
+static int bounced(const struct placement_history *history, unsigned long long now,
+		   unsigned long long lapse)
 {
 	unsigned long long left = history->left, arrived = history->arrived;
 
+	if (!left)
+		return 0;
+	if (left < arrived) /* taken by the move that was last */
+		return history->stay <= lapse && now <= arrived + lapse;
+	return left - arrived <= lapse && now <= left + lapse;
+}
+
+enum placement placement_fault(struct placement_history *history, unsigned long long now,
+			       unsigned long long lapse)
+{
 	if (now < history->stay_until)
 		return PLACEMENT_STAY;
 	lapse += PLACEMENT_COSTS * history->cost;
-	if (!left || left < arrived || left - arrived > lapse || now > left + lapse) {
+	if (!bounced(history, now, lapse)) {
 		/* No bounce. Calm for a long time: past naps are forgotten. */
 		history->bounces = 0;
 		if (now > history->stay_until + PLACEMENT_NAP_MAX * lapse)
@@ -49,6 +60,9 @@ void placement_result(struct placement_history *history, unsigned long long bega
 		      unsigned long long here, unsigned long long stayed)
 {
 	if (here) {
+		history->stay = ~0ull;
+		if (history->arrived && history->left >= began && began >= history->arrived)
+			history->stay = history->left - history->arrived;
 		history->arrived = now;
 		history->cost = now - began;
 	} else if (stayed) {

@@ -7,7 +7,8 @@
  * The rule: the first touch by a device moves them there. Pages that were
  * taken from it soon after they came, and are wanted back soon after that, have
  * bounced; soon is a lapse, and longer where moving them takes long, since a stay
- * that is short against the move did not pay. After PLACEMENT_BOUNCES in a row
+ * that is short against the move did not pay. A move that takes pages from a device,
+ * another's or, for room, its own, is such a taking too. After PLACEMENT_BOUNCES in a row
  * they stay where they are for a nap, each twice as long as the one before, up
  * to PLACEMENT_NAP_MAX lapses.
  */
@@ -32,6 +33,8 @@ struct placement_history {
 	unsigned long long arrived; /* when pages last came to a device */
 	unsigned long long left;    /* when some were last taken from it */
 	unsigned long long cost;    /* of moving them there the last time */
+	unsigned long long stay;    /* how long the pages had been on a device that the last
+				     * move took; ~0: it took none */
 	unsigned long long stay_until;
 	unsigned short bounces, naps;
 };
@@ -43,7 +46,7 @@ unsigned long long placement_lapse(unsigned long long timeslice);
 enum placement placement_fault(struct placement_history *history, unsigned long long now,
 			       unsigned long long lapse);
 /* What came of PLACEMENT_MIGRATE, which began at `began`: pages that are there
- * now, and that are not. */
+ * now, and that are not; history->left is as of now. */
 void placement_result(struct placement_history *history, unsigned long long began,
 		      unsigned long long now, unsigned long long lapse,
 		      unsigned long long here, unsigned long long stayed);

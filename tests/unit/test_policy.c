@@ -203,6 +203,29 @@ static void test_what_will_not_move_is_left_alone(void **state)
 	assert_int_equal(placement_fault(&h, now + lapse, lapse), PLACEMENT_MIGRATE);
 }
 
+/* Two devices that take the pages from each other, or one that makes room for some of
+ * them by others of them: pages leave in the middle of the move that brings them. */
+static void test_taking_by_a_move_is_a_bounce(void **state)
+{
+	unsigned long long now = 100 * MS, lapse = placement_lapse(0), i;
+	struct placement_history h = {0};
+
+	placement_result(&h, now, now, lapse, 16, 0);
+	for (i = 0; i < PLACEMENT_BOUNCES; i++) {
+		unsigned long long began = now + MS / 100;
+
+		assert_int_equal(placement_fault(&h, began, lapse), PLACEMENT_MIGRATE);
+		h.left = began + MS / 100;
+		now = h.left + MS / 100;
+		placement_result(&h, began, now, lapse, 16, 0);
+	}
+	assert_int_equal(placement_fault(&h, now + MS / 100, lapse), PLACEMENT_THROTTLE);
+	/* Pages that nobody took in the last move are no sign of it. */
+	now = h.stay_until + 2 * lapse;
+	placement_result(&h, now, now + MS / 100, lapse, 16, 0);
+	assert_int_equal(placement_fault(&h, now + 2 * (MS / 100), lapse), PLACEMENT_MIGRATE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +240,7 @@ int main(void)
 		cmocka_unit_test(test_dear_moves_have_longer_lapses),
 		cmocka_unit_test(test_calm_forgets_naps),
 		cmocka_unit_test(test_what_will_not_move_is_left_alone),
+		cmocka_unit_test(test_taking_by_a_move_is_a_bounce),
 	};
 
 	return cmocka_run_group_tests_name("policy", tests, NULL, NULL);

@@ -142,8 +142,7 @@ static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 		return ret < 0 ? -EIO : 0;
 	}
 	if (p->state == MODEL_SYSTEM &&
-	    (!write || vma->flags & MODEL_SHARED || host_load_acquire(&frame->refs) == 1 ||
-	     host_load_acquire(&frame->refs) == 1 + host_load_acquire(&frame->pins)))
+	    (!write || vma->flags & MODEL_SHARED || model_frame_exclusive(frame)))
 		return 1;
 	if (!write && !(vma->flags & (MODEL_SHARED | MODEL_FILE))) {
 		if (p->state == MODEL_NONE)
@@ -229,16 +228,14 @@ int model_pin(struct mm *mm, u64 address, struct model_frame **ret)
 	if (err)
 		return err;
 	*ret = p->what;
-	host_add_return(&(*ret)->pins, 1);
-	model_frame_get(*ret);
+	model_frame_pin(*ret);
 	host_mutex_unlock(&mm->lock);
 	return 0;
 }
 
 void model_unpin(struct model_frame *pin)
 {
-	host_add_return(&pin->pins, (u32)-1);
-	model_frame_put(NULL, pin);
+	model_frame_unpin(pin);
 }
 
 void *model_pin_bytes(struct model_frame *pin)
@@ -258,8 +255,7 @@ static mm_pfn_t page_pfn(const struct model_vma *vma, const struct model_page *p
 		       (mm_pfn_t)(uintptr_t)p->what;
 	if (p->state == MODEL_ZERO)
 		return MM_PFN_VALID | (mm_pfn_t)(uintptr_t)&model_zero_frame;
-	if (host_load_acquire(&frame->refs) != 1 + host_load_acquire(&frame->pins) &&
-	    !(vma->flags & MODEL_SHARED))
+	if (!model_frame_exclusive(frame) && !(vma->flags & MODEL_SHARED))
 		writable = false;
 	return MM_PFN_VALID | (writable ? MM_PFN_WRITE : 0) | (mm_pfn_t)(uintptr_t)frame;
 }

@@ -112,16 +112,42 @@ void model_frame_get(struct model_frame *frame)
 		host_add_return(&frame->backing->live, 1);
 }
 
-void model_frame_put(struct mm *mm, struct model_frame *frame)
+static void frame_unused(struct mm *mm, struct model_frame *frame)
 {
 	struct model_backing *b = frame->backing;
 
-	if (host_add_return(&frame->refs, (u32)-1))
-		return;
 	if (host_load_acquire(&frame->dma) && mm)
 		model_violation(mm, "memory is freed that a device has mapped");
 	if (host_add_return(&b->live, (u32)-1) == 0)
 		model_backing_free(b);
+}
+
+void model_frame_put(struct mm *mm, struct model_frame *frame)
+{
+	if (host_add_return(&frame->refs, (u32)-1) == 0)
+		frame_unused(mm, frame);
+}
+
+static const struct model_frame one_pin = { .refs = 1, .pins = 1 };
+
+void model_frame_pin(struct model_frame *frame)
+{
+	host_add_return(&frame->uses, one_pin.uses);
+}
+
+void model_frame_unpin(struct model_frame *frame)
+{
+	struct model_frame left = { .uses = host_add_return(&frame->uses, -one_pin.uses) };
+
+	if (!left.refs)
+		frame_unused(NULL, frame);
+}
+
+bool model_frame_exclusive(const struct model_frame *frame)
+{
+	struct model_frame seen = { .uses = host_load_acquire(&frame->uses) };
+
+	return seen.refs == 1 + seen.pins;
 }
 
 u8 *model_frame_bytes(struct model_frame *frame)

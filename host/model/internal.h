@@ -8,8 +8,14 @@
 /* A 4K system page. Counts are atomic: address spaces share frames after fork. */
 struct model_frame {
 	struct model_backing *backing;
-	u32 refs; /* page table entries and pins */
-	u32 pins;
+	/* One word of the two, for who has to see both as of one moment. */
+	union {
+		u64 uses;
+		struct {
+			u32 refs; /* page table entries and pins */
+			u32 pins;
+		};
+	};
 	u32 dma; /* device mappings and migrations that may reach it */
 };
 
@@ -134,6 +140,10 @@ void model_frame_get(struct model_frame *frame);
 /* mm: whom to tell of a violation, its lock held; or NULL. */
 void model_frame_put(struct mm *mm, struct model_frame *frame);
 u8 *model_frame_bytes(struct model_frame *frame);
+void model_frame_pin(struct model_frame *frame); /* which has references */
+void model_frame_unpin(struct model_frame *frame);
+/* Is one page table entry all that it has, besides pins? */
+bool model_frame_exclusive(const struct model_frame *frame);
 /* A copy by the processor, to or from a frame: not an access of a device. */
 void model_cpu_copy(void *dst, const void *src, u64 n);
 

@@ -167,6 +167,9 @@ struct sched_explored {
 	u64 runs, points;
 	bool complete; /* nothing is left within the bound */
 };
+/* While off (it is on at first), what comes is done by default in each run: setting up
+ * and taking down. Nothing in other schedulers. */
+void sched_explore_here(bool on);
 /* Runs fn(arg) with every schedule that has no more than so many preemptions and
  * that may differ: two steps commute unless they touch one object and the pair could
  * have come in the other order (dynamic partial order reduction, with the points that

@@ -44,6 +44,7 @@ static struct explorer {
 	/* What each fiber does when it goes on. */
 	const void *pending[SCHED_FIBERS];
 	bool diverged;
+	bool off; /* sched_explore_here */
 } ex;
 
 static bool is_access(enum sched_point_kind kind)
@@ -131,9 +132,18 @@ static void watch(void *arg, const struct sched_event *event)
 	(void)arg;
 	if (event->kind == POINT_NOTE)
 		return;
+	if (ex.off) {
+		ex.pending[event->fiber] = NULL;
+		return;
+	}
 	if (ex.pending[event->fiber])
 		note_access(event->fiber, ex.pending[event->fiber]);
 	ex.pending[event->fiber] = is_access(event->kind) ? event->object : NULL;
+}
+
+void sched_explore_here(bool on)
+{
+	ex.off = !on;
 }
 
 static bool is_preemption(const struct node *n, u32 chosen)
@@ -147,6 +157,8 @@ static u32 decide(u64 set, enum sched_point_kind kind, const void *object)
 
 	(void)kind;
 	(void)object;
+	if (ex.off)
+		return pick_default(set);
 	if (ex.depth < ex.n) {
 		n = &ex.nodes[ex.depth++];
 		if (n->fiber != sched.current || n->runnable != set)
@@ -215,6 +227,7 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 	do {
 		ex.depth = 0;
 		ex.diverged = false;
+		ex.off = false;
 		memset(ex.table, 0, TABLE * sizeof(*ex.table));
 		memset(ex.pending, 0, sizeof(ex.pending));
 		sched_run(&run, fn, arg, ret);

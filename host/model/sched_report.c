@@ -61,6 +61,7 @@ static const char *rank_name(u32 rank)
 	static const char *const names[] = {
 	    [RANK_NONE] = "unranked",
 	    [RANK_RUNTIME] = "runtime",
+	    [RANK_DRIVER_LINKS] = "driver links",
 	    [RANK_DRIVER_VM] = "driver vm",
 	    [RANK_DRIVER_RANGE] = "driver range",
 	    [RANK_DRIVER_LRU] = "driver lru",
@@ -70,6 +71,7 @@ static const char *rank_name(u32 rank)
 	    [RANK_NOTIFIER_LIST] = "notifier list",
 	    [RANK_MIRROR] = "notifier",
 	    [RANK_DRIVER_GARBAGE] = "driver garbage",
+	    [RANK_DRIVER_ADVICE] = "driver advice",
 	    [RANK_DEVICE_VM] = "device vm",
 	    [RANK_DEVICE_QUEUE] = "device queue",
 	    [RANK_FENCE] = "fence",

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LINES 400u /* the last ones are what matters */
-#define WIDTH 150 /* what is longer is cut */
+#define LINES 1000u /* the last ones are what matters */
+#define WIDTH 150   /* what is longer is cut */
 
 struct chart {
 	char lines[LINES][WIDTH];
@@ -23,6 +23,7 @@ struct chart {
 	bool open;
 	char from[80], last[80];
 	u64 began;
+	bool each; /* a line for each point */
 };
 
 static void add_line(struct chart *ch, u64 now, u32 fiber, const char *text)
@@ -55,7 +56,7 @@ static void describe(const struct sched_event *event, char *text, size_t size)
 static void watch(void *arg, const struct sched_event *event)
 {
 	struct chart *ch = arg;
-	u64 now = (event->now - HOST_SEC) / 1; /* ns since the beginning */
+	u64 now = event->now - HOST_SEC; /* since the beginning */
 
 	if (event->kind == POINT_NOTE) {
 		char text[WIDTH];
@@ -76,14 +77,17 @@ static void watch(void *arg, const struct sched_event *event)
 	}
 	ch->points++;
 	describe(event, ch->last, sizeof(ch->last));
+	if (ch->each)
+		close_turn(ch);
 }
 
-void sim_chart(const struct sim_case *c, FILE *out)
+void sim_chart(const struct sim_case *c, bool each, FILE *out)
 {
 	static struct chart ch;
 	struct sim_result result;
 
 	memset(&ch, 0, sizeof(ch));
+	ch.each = each;
 	sim_run_watched(c, &result, watch, &ch);
 	close_turn(&ch);
 	fprintf(out, "%9s  %-12s %s\n", "time/ns", "fiber", "what");

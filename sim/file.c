@@ -7,6 +7,7 @@
  *	seed N
  *	devices N
  *	atomics 0|1
+ *	links 0|1
  *	adversary NAME N	none or more
  *	keep ACTOR MASK		rounds, in hexadecimal
  *	choice FIBER POINT NEXT	in the order of the run
@@ -30,9 +31,9 @@ int sim_case_write(const struct sim_case *c, const char *path)
 
 	if (!f)
 		return -errno;
-	fprintf(f, "gpusvm-sim 1\nscenario %s\nseed %llu\ndevices %u\natomics %d\n",
-		sim_scenario_name(c->scenario), (unsigned long long)c->seed, c->devices,
-		c->atomics);
+	fprintf(f, "gpusvm-sim 1\nscenario %s\nseed %llu\ndevices %u\natomics %d\nlinks %d\n",
+		sim_scenario_name(c->scenario), (unsigned long long)c->seed, c->devices, c->atomics,
+		c->links);
 	for (u32 i = 0; i < SIM_ADVERSARIES; i++)
 		if (c->adversaries[i].kind)
 			fprintf(f, "adversary %s %u\n", sim_adversary_name(c->adversaries[i].kind),
@@ -104,6 +105,10 @@ static bool read_line(struct sim_case *c, const char *line, size_t *room)
 	}
 	if (sscanf(line, "atomics %u", &a) == 1) {
 		c->atomics = a;
+		return true;
+	}
+	if (sscanf(line, "links %u", &a) == 1) {
+		c->links = a;
 		return true;
 	}
 	if (sscanf(line, "adversary %31s %u", name, &b) == 2)

@@ -37,6 +37,12 @@ static int real_device(const struct sim *s, int device)
 	return device < 0 ? -1 : (int)((u32)device % s->n_devices);
 }
 
+/* What it has not bound it cannot reach: only binds are for it. */
+static bool cannot_fault(const struct sim *s, int device)
+{
+	return device >= 0 && driver_no_fault(s->driver->devices[device]);
+}
+
 static const char *who(int device)
 {
 	static const char *const names[] = {"CPU", "gpu0", "gpu1", "gpu2", "gpu3"};
@@ -145,6 +151,8 @@ void op_load(struct sim_actor *a, int device, u32 page, u32 word)
 	int err;
 
 	device = real_device(s, device);
+	if (cannot_fault(s, device))
+		return;
 	begin(a);
 	sched_note("%s loads page %u word %u", who(device), page, word);
 	err = access_word(a, device, word_va(s, page, word), &value, false);
@@ -165,6 +173,8 @@ void op_store(struct sim_actor *a, int device, u32 page, u32 word)
 	int err;
 
 	device = real_device(s, device);
+	if (cannot_fault(s, device))
+		return;
 	begin(a);
 	store = oracle_store_begin(&s->oracle, &s->words[page][word], value);
 	sched_note("%s stores page %u word %u = %#llx", who(device), page, word,
@@ -214,6 +224,8 @@ void op_set(struct sim_actor *a, int device, u32 page)
 	int err;
 
 	device = real_device(s, device);
+	if (cannot_fault(s, device))
+		return;
 	begin(a);
 	stores_begin(s, &st, page, 1, byte * 0x0101010101010101ull);
 	sched_note("%s fills page %u with %#x", who(device), page, byte);
@@ -236,6 +248,8 @@ void op_touch(struct sim_actor *a, int device, u32 page, u32 n, bool write)
 	int err;
 
 	device = real_device(s, device);
+	if (cannot_fault(s, device))
+		return;
 	begin(a);
 	sched_note("%s touches pages [%u, %u)", who(device), page, page + n);
 	err = run_job(a, device, command);
@@ -402,6 +416,46 @@ void op_evict(struct sim_actor *a, int device)
 	end(a);
 }
 
+/* No page may be on the device: also where no range knows of it any more (law 4). */
+static void check_left(struct sim *s, int device, const char *what)
+{
+	const void *owners[SIM_WATCHED];
+	u64 from = page_va(s, 0);
+
+	if (s->exiting)
+		return;
+	sched_quiet(1);
+	if (!model_is_locked(s->mm)) {
+		mm_page_owners(s->mm, from, from + SIM_WATCHED * HOST_PAGE_SIZE, owners);
+		for (u32 i = 0; i < SIM_WATCHED; i++)
+			if (owners[i] && owners[i] == s->devices[device].pagemap) {
+				char text[80];
+
+				snprintf(text, sizeof(text), what, device);
+				sched_fail(SCHED_LAW, "%s page %u", text, i);
+			}
+	}
+	sched_quiet(-1);
+}
+
+/* No range may have addresses mapped for the device. */
+static void check_unmapped(struct sim *s, int device)
+{
+	struct gpusvm_mirror *mirror = &s->driver->mirror;
+	struct gpusvm_range *base;
+	struct driver_pages *dp;
+
+	gpusvm_notifier_lock(mirror);
+	gpusvm_for_each_range(base, mirror, 0, (u64)1 << 48) driver_for_each_pages(
+	    dp, driver_range_of(base)) if (dp->device->index == device &&
+					   (host_read_once(&dp->pages.flags) & GPUSVM_PAGES_MAPPED))
+	    sched_fail(SCHED_LAW,
+		       "law 10, revocable: gpu%d is unbound, and addresses "
+		       "are mapped for it",
+		       device);
+	gpusvm_notifier_unlock(mirror);
+}
+
 void op_unbind(struct sim_actor *a, int device)
 {
 	struct sim *s = a->sim;
@@ -418,6 +472,9 @@ void op_unbind(struct sim_actor *a, int device)
 	sched_note("unbinding of %s is over (%d)", who(device), err);
 	if (err && !s->exiting && !s->failures)
 		sched_fail(SCHED_LAW, "law 10, revocable: unbinding failed: %d", err);
+	if (!err)
+		check_left(s, device, "law 10, revocable: gpu%d is unbound, and has");
+	check_unmapped(s, device);
 	end(a);
 }
 
@@ -488,6 +545,105 @@ void op_unbind_interval(struct sim_actor *a, int device, u32 page, u32 n)
 	    gpusvm_driver_unbind(s->devices[device].queue, page_va(s, page), page_va(s, page + n));
 	if (err != -ENOENT)
 		check_error(a, "letting go", err, device, page, n, false);
+	end(a);
+}
+
+void op_advise(struct sim_actor *a, u32 page, u32 n, int advice, s64 value, int where)
+{
+	struct sim *s = a->sim;
+	int err;
+
+	begin(a);
+	sched_note("advice %d = %lld, %d for pages [%u, %u)", advice, (long long)value, where, page,
+		   page + n);
+	err = gpusvm_driver_advise(s->driver, page_va(s, page), page_va(s, page + n),
+				   (enum gpusvm_advice)advice, value, where);
+	sched_note("advice for pages [%u, %u) is over (%d)", page, page + n, err);
+	if (err == -ENOENT) /* a hole */
+		err = -EFAULT;
+	check_error(a, "advice", err, -1, page, n, false);
+	end(a);
+}
+
+void op_link(struct sim_actor *a, int from, int to, bool on)
+{
+	struct gpusvm_interconnect_link link = {.flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY};
+	struct sim *s = a->sim;
+	int err;
+
+	begin(a);
+	sched_note("the link from %s to %s is %s", who(from), who(to), on ? "made" : "lost");
+	err = gpusvm_driver_link_set(s->driver, from, to, on ? &link : NULL);
+	sched_note("the link from %s to %s: (%d)", who(from), who(to), err);
+	if (err && !(s->failures && err == -ENOMEM) &&
+	    !(err == -ENODEV && (s->devices[from].removing || s->devices[to].removing)))
+		sched_fail(SCHED_LAW, "a link cannot be %s: %d", on ? "made" : "lost", err);
+	end(a);
+}
+
+/* What the word holds for certain, or 0 and false. */
+static bool certain(const struct sim *s, u32 reader, const struct oracle_word *w, u64 *value)
+{
+	u32 found = 0;
+
+	for (u32 i = 0; i < ORACLE_STORES; i++) {
+		if (!w->stores[i].begin ||
+		    !oracle_allows(&s->oracle, w, reader, w->stores[i].value))
+			continue;
+		found += !found || *value != w->stores[i].value;
+		*value = w->stores[i].value;
+	}
+	return found == 1;
+}
+
+/* Are they mapped, and is every word known? Not so after an operation that failed. */
+static bool certain_pages(struct sim_actor *a, u32 page, u32 n)
+{
+	struct sim *s = a->sim;
+	u64 value;
+
+	for (u32 i = page; i < page + n; i++) {
+		if (!certain(s, a->index, &s->mapping[i], &value) || value != MODEL_RW)
+			return false;
+		for (u32 k = 0; k < SIM_WORDS; k++)
+			if (!certain(s, a->index, &s->words[i][k], &value))
+				return false;
+	}
+	return true;
+}
+
+/* Both intervals are the actor's alone: no one else stores or changes mappings. */
+void op_mremap(struct sim_actor *a, u32 page, u32 n, u32 to)
+{
+	struct sim *s = a->sim;
+	struct stores from_st = {.page = page, .n = n}, to_st = {.page = to, .n = n};
+	u64 value;
+	int err;
+
+	begin(a);
+	if (!certain_pages(a, page, n)) {
+		end(a);
+		return;
+	}
+	for (u32 i = 0; i < n; i++) {
+		for (u32 k = 0; k < SIM_WORDS; k++) {
+			(void)certain(s, a->index, &s->words[page + i][k], &value);
+			to_st.word[i][k] =
+			    oracle_store_begin(&s->oracle, &s->words[to + i][k], value);
+			from_st.word[i][k] =
+			    oracle_store_begin(&s->oracle, &s->words[page + i][k], 0);
+		}
+	}
+	mapping_begin(a, &from_st, 0, false);
+	mapping_begin(a, &to_st, MODEL_RW, false);
+	sched_note("mremap of pages [%u, %u) to %u", page, page + n, to);
+	err = model_mremap(s->mm, page_va(s, page), page_va(s, page + n), page_va(s, to), false);
+	sched_note("mremap of pages [%u, %u) is over (%d)", page, page + n, err);
+	check_mapping_error(a, "mremap", err);
+	mapping_end(s, &from_st, !err);
+	mapping_end(s, &to_st, !err);
+	stores_end(s, &from_st, !err);
+	stores_end(s, &to_st, !err);
 	end(a);
 }
 

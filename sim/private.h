@@ -18,6 +18,7 @@
 
 #include "devices/soft/soft.h"
 #include "driver/private.h"
+#include <gpusvm/interconnect.h>
 #include "host/model/model.h"
 #include "host/model/sched.h"
 #include "host/posix/posix.h"
@@ -66,7 +67,7 @@ struct sim_scenario {
 	u32 first, pages; /* mapped at first: from the first page of SIM_BASE's 2M on */
 	u32 flags;	  /* MODEL_*, of that mapping */
 	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
-	u64 device_flags; /* GPUSVM_DEVICE_* */
+	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */
 	u64 timeslice;
 	void (*prepare)(struct sim *s); /* before the actors; may be NULL */
 	struct sim_role roles[SIM_ACTORS];
@@ -87,6 +88,7 @@ struct sim_device {
 	const u8 *vram;
 	u64 vram_bytes;
 	struct gpusvm_pagemap *pagemap;
+	u64 frames;    /* bytes of memory that were free at first */
 	bool removing; /* unbinding has begun */
 	bool removed;
 };
@@ -119,7 +121,6 @@ void sim_world(void *arg);
 /* Called now and then: the invariants of everything. arg: unused. */
 void sim_check(void *arg);
 void sim_check_begin(void);
-/* How fiber 0 ends when setting up was made to fail. */
 
 /* ---- ops.c: what actors do. Pages count from `watched`. ---- */
 
@@ -144,6 +145,11 @@ void op_pin(struct sim_actor *a, u32 page, u32 word);
 void op_exit(struct sim_actor *a);
 void op_bind(struct sim_actor *a, int device, u32 page, u32 n);
 void op_unbind_interval(struct sim_actor *a, int device, u32 page, u32 n);
+/* advice: enum gpusvm_advice's. */
+void op_advise(struct sim_actor *a, u32 page, u32 n, int advice, s64 value, int where);
+void op_link(struct sim_actor *a, int from, int to, bool on);
+/* Of pages that no other actor uses. */
+void op_mremap(struct sim_actor *a, u32 page, u32 n, u32 to);
 /* Every watched word, by the CPU. */
 void op_load_all(struct sim *s);
 

@@ -134,6 +134,71 @@ static void bind_step(struct sim *s, struct sim_actor *a)
 		op_unbind_interval(a, a->role->device, page, n);
 }
 
+static void advise_step(struct sim *s, struct sim_actor *a)
+{
+	static const enum gpusvm_advice advice[] = {
+	    GPUSVM_PREFERRED_LOCATION, GPUSVM_NO_MIGRATE, GPUSVM_GRANULARITY,
+	    GPUSVM_ACCESSED_BY,	       GPUSVM_ATOMIC,	  GPUSVM_RESET};
+	u32 page = any_page(s, a), n = some_pages(s, a, page, 8);
+	enum gpusvm_advice which = advice[sim_below(a, host_array_size(advice))];
+	int where = (int)sim_below(a, s->n_devices);
+	s64 value = (s64)sim_below(a, 2);
+
+	if (which == GPUSVM_PREFERRED_LOCATION && !sim_below(a, 3))
+		where = DRIVER_SYSTEM;
+	if (which == GPUSVM_GRANULARITY)
+		value = 1 << sim_below(a, 5);
+	if (which == GPUSVM_ATOMIC)
+		value = GPUSVM_ATOMIC_UNDEFINED;
+	op_advise(a, page, n, which, value, where);
+}
+
+static void link_step(struct sim *s, struct sim_actor *a)
+{
+	int from = (int)sim_below(a, s->n_devices);
+
+	if (s->n_devices > 1)
+		op_link(a, from, (from + 1) % (int)s->n_devices, sim_below(a, 2));
+}
+
+/* Pages [8, 24) are the remapper's own. */
+#define OWN_FIRST 8u
+#define OWN_PAGES 16u
+
+static void own_step(struct sim *s, struct sim_actor *a)
+{
+	u32 page = OWN_FIRST + (u32)sim_below(a, OWN_PAGES);
+	u32 n = 1 + (u32)sim_below(a, 3), to = OWN_FIRST + (u32)sim_below(a, OWN_PAGES - 3);
+	int device = (int)sim_below(a, s->n_devices + 1) - 1;
+
+	switch (sim_below(a, 4)) {
+	case 0:
+		n = host_min(n, OWN_FIRST + OWN_PAGES - page);
+		if (to + n <= page || page + n <= to)
+			op_mremap(a, page, n, to);
+		break;
+	case 1:
+		op_load(a, device, page, any_word(a));
+		break;
+	case 2:
+		op_mmap(a, page, 1, s->scenario->flags);
+		break;
+	default:
+		op_store(a, device, page, any_word(a));
+	}
+}
+
+/* Next to them: the same ranges of devices, the same objects. */
+static void beside_step(struct sim *s, struct sim_actor *a)
+{
+	u32 page = (u32)sim_below(a, OWN_FIRST);
+
+	if (sim_below(a, 2))
+		op_store(a, a->role->device, page, any_word(a));
+	else
+		op_load(a, a->role->device, page, any_word(a));
+}
+
 /* ---- Steps of one scenario --------------------------------------------------------- */
 
 /* All on the first device. */
@@ -285,6 +350,14 @@ const struct sim_scenario sim_scenario_table[] = {
 		  {"evict", evict_step, 2, -1}},
     },
     {
+	.name = "cached",
+	.about = "a device that has a translation cached, against invalidations",
+	.devices = 1,
+	.pages = 1,
+	.flags = MODEL_RW,
+	.roles = {{"gpu", store_step, 20, 0}, {"clear", clear_step, 8, -1}},
+    },
+    {
 	.name = "timeslice",
 	.about = "many readers while a timeslice keeps the page on the device",
 	.devices = 1,
@@ -333,14 +406,52 @@ const struct sim_scenario sim_scenario_table[] = {
     {
 	.name = "no-fault",
 	.about = "binds of devices that cannot fault, against invalidations",
-	.devices = 1,
+	.devices = 2,
 	.pages = 8,
 	.flags = MODEL_RW,
 	.device_flags = GPUSVM_DEVICE_NO_FAULT,
 	.prepare = prepare_written,
 	.roles = {{"bind", bind_step, 4, 0},
 		  {"map", remap_step, 3, -1},
-		  {"clear", clear_step, 2, -1},
+		  {"gpu1", access_step, 3, 1},
+		  {"cpu", access_step, 3, -1}},
+    },
+    {
+	.name = "advice",
+	.about = "advice against munmap against faults",
+	.devices = 2,
+	.first = 4,
+	.pages = 16,
+	.flags = MODEL_RW,
+	.prepare = prepare_written,
+	.roles = {{"advise", advise_step, 6, -1},
+		  {"map", remap_step, 4, -1},
+		  {"gpu0", device_step, 5, 0},
+		  {"gpu1", access_step, 4, 1}},
+    },
+    {
+	.name = "mremap",
+	.about = "pages and their data move to other addresses, on devices too",
+	.devices = 2,
+	.pages = 24,
+	.flags = MODEL_RW,
+	.prepare = prepare_written_on_device,
+	.roles = {{"own", own_step, 12, -1},
+		  {"gpu0", beside_step, 5, 0},
+		  {"gpu1", beside_step, 4, 1},
+		  {"evict", evict_step, 3, -1}},
+    },
+    {
+	.name = "links",
+	.about = "links come and go under devices that use each other's memory",
+	.devices = 2,
+	.pages = 10,
+	.flags = MODEL_RW,
+	.prepare = prepare_written_on_device,
+	.roles = {{"link", link_step, 8, -1},
+		  {"gpu0", device_step, 5, 0},
+		  {"gpu1", device_step, 6, 1},
+		  {"move", move_step, 4, -1},
 		  {"cpu", access_step, 3, -1}},
     },
     {

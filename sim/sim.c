@@ -96,6 +96,20 @@ static void choose_adversaries(struct sim_case *c, u64 *random)
 		c->adversaries[1] = (struct sim_adversary){0};
 }
 
+/* Two of the actors, by the seed, one round each. */
+static void keep_two(struct sim_case *c, const struct sim_scenario *sc)
+{
+	u64 pair = c->seed;
+	u32 n = 0, first = 0;
+
+	while (n < SIM_ACTORS && sc->roles[n].step)
+		n++;
+	for (pair %= n * (n - 1) / 2; pair >= n - 1 - first; first++)
+		pair -= n - 1 - first;
+	for (u32 i = 0; i < SIM_ACTORS; i++)
+		c->keep[i] = i == first || i == first + 1 + pair;
+}
+
 void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t devices,
 		   enum sim_scheduler scheduler)
 {
@@ -109,9 +123,12 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 	c->devices = host_min(c->devices, SIM_DEVICES);
 	for (u32 i = 0; i < SIM_ACTORS; i++)
 		c->keep[i] = sc->roles[i].rounds ? ~(u64)0 >> (64 - sc->roles[i].rounds) : 0;
-	if (scheduler == SIM_EXHAUSTIVE)
+	if (scheduler == SIM_EXHAUSTIVE) {
+		keep_two(c, sc);
 		return;
+	}
 	c->atomics = next_random(&random) % 2;
+	c->links = c->devices > 1 && next_random(&random) % 2;
 	choose_adversaries(c, &random);
 }
 

@@ -46,6 +46,7 @@ struct sim_case {
 	enum sim_scheduler scheduler;
 	bool replay;  /* by choices, else by the scheduler */
 	bool atomics; /* points at atomics, too */
+	bool links;   /* each device reaches the others' memory */
 	struct sim_adversary adversaries[SIM_ADVERSARIES];
 	uint64_t keep[SIM_ACTORS];  /* bit n: the actor's round n */
 	struct sim_choice *choices; /* malloc'd, or NULL */
@@ -78,8 +79,9 @@ void sim_case_record(struct sim_case *c, struct sim_result *ret);
  * budget_ns: of the machine's clock. The value: runs made. progress may be NULL. */
 uint64_t sim_shrink(struct sim_case *c, struct sim_result *ret, uint64_t budget_ns,
 		    void (*progress)(uint64_t runs, size_t rounds, size_t choices));
-/* Runs it with what happens written down, a line for each turn of a fiber. */
-void sim_chart(const struct sim_case *c, FILE *out);
+/* Runs it with what happens written down, a line for each turn of a fiber, or for each
+ * point. */
+void sim_chart(const struct sim_case *c, bool each, FILE *out);
 
 /* 0, or a negative errno. */
 int sim_case_write(const struct sim_case *c, const char *path);

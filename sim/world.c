@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* More faults than this many small accesses can have. */
+#define SIM_CPU_FAULTS 1000u
+
 /* The world that runs: for hooks, which have no argument. */
 static struct sim *world;
 
@@ -177,7 +180,7 @@ static void add_device(struct sim *s)
 	    .lanes = 1,
 	    .copy_engines = 1,
 	    .fault_entries = 4,
-	    .flags = sc->device_flags,
+	    .flags = s->n_devices ? 0 : sc->device_flags,
 	};
 	int index;
 
@@ -187,10 +190,22 @@ static void add_device(struct sim *s)
 	index = gpusvm_driver_device_add(s->driver, d->device);
 	HOST_CHECK(index == (int)s->n_devices);
 	HOST_CHECK(gpusvm_driver_queue_create(s->driver, index, &d->queue) == 0);
+	d->frames = d->device->ops->memory_free_bytes(d->device);
 	d->vram = gpusvm_soft_memory(d->device, 0);
 	d->vram_bytes = d->device->caps.vram_bytes;
 	d->pagemap = &s->driver->devices[index]->pagemap;
 	s->n_devices++;
+}
+
+static void link_all(struct sim *s)
+{
+	struct gpusvm_interconnect_link link = {.flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY};
+
+	for (u32 i = 0; i < s->n_devices; i++)
+		for (u32 k = 0; k < s->n_devices; k++)
+			if (i != k)
+				HOST_CHECK(
+				    gpusvm_driver_link_set(s->driver, (int)i, (int)k, &link) == 0);
 }
 
 static void begin(struct sim *s, const struct sim_case *c)
@@ -214,6 +229,8 @@ static void begin(struct sim *s, const struct sim_case *c)
 	HOST_CHECK(model_mmap(s->mm, start, start + sc->pages * HOST_PAGE_SIZE, sc->flags) == 0);
 	while (s->n_devices < c->devices)
 		add_device(s);
+	if (c->links)
+		link_all(s);
 	world = s;
 	sched_touch = on_touch;
 	model_told = on_told;
@@ -275,14 +292,54 @@ static void check_end(struct sim *s)
 	if (wrong)
 		sched_fail(SCHED_LAW, "law 2, one home: %s", wrong);
 	model_counters(s->mm, &counters);
+	/* Waiting for a timeslice or a transaction is no spinning. */
+	if (counters.cpu_faults > SIM_CPU_FAULTS)
+		sched_fail(SCHED_LAW, "law 6, forward progress: %llu faults of the CPU",
+			   (unsigned long long)counters.cpu_faults);
 	if (counters.violations)
 		sched_fail(SCHED_LAW, "%llu violations", (unsigned long long)counters.violations);
+}
+
+/* Bytes of the device's memory that are missing. */
+static u64 missing(struct sim *s, u32 i)
+{
+	struct driver_device *dd = s->driver->devices[i];
+
+	if (s->devices[i].removing || !dd->has_memory)
+		return 0;
+	driver_memory_drain(dd);
+	return s->devices[i].frames - dd->ops->memory_free_bytes(dd->device) +
+	       host_read_once(&dd->stats.vram_used);
+}
+
+/* Everything goes home, and every frame is given back. A fault that was told twice may
+ * still be served, so that it takes a while. */
+static void check_memory(struct sim *s)
+{
+	u64 left = 0;
+	int err = 0;
+
+	for (u32 tries = 0; tries < 20; tries++) {
+		err = gpusvm_driver_evict(s->driver, -1, DRIVER_CAUSE_EVICTION);
+		left = 0;
+		for (u32 i = 0; i < s->n_devices; i++)
+			left += missing(s, i);
+		if (!err && !left)
+			return;
+		host_sleep(10 * HOST_MSEC);
+	}
+	if (err && !s->failures && !s->exiting)
+		sched_fail(SCHED_LAW, "laws 6 and 9: an eviction at the end fails: %d", err);
+	if (!err)
+		sched_fail(SCHED_LAW, "law 8, nothing left: devices have %llu bytes fewer",
+			   (unsigned long long)left);
 }
 
 static void end(struct sim *s)
 {
 	if (!s->exited)
 		op_load_all(s);
+	check_memory(s);
 	for (u32 i = 0; i < s->n_devices; i++)
 		gpusvm_driver_queue_destroy(s->devices[i].queue);
 	gpusvm_mirror_verify(&s->driver->mirror);
@@ -306,7 +363,11 @@ void sim_world(void *arg)
 	static struct sim s;
 
 	memset(&s, 0, sizeof(s));
+	sched_explore_here(false);
 	begin(&s, arg);
+	host_sleep(HOST_USEC); /* all threads wait for work */
+	sched_explore_here(true);
 	act(&s);
+	sched_explore_here(false);
 	end(&s);
 }

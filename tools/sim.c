@@ -29,9 +29,12 @@ static const char usage[] =
     "  --runs N              of each scenario (1000; exhaustive: at most, no limit)\n"
     "  --devices N           1 to 4 (what the scenario says)\n"
     "  --scheduler KIND      random, pct (priorities, few changes) or exhaustive (every\n"
-    "                        schedule with at most 2 preemptions, 60 s) (random)\n"
+    "                        schedule with at most 2 preemptions of two actors that the\n"
+    "                        seed chooses, one round each; 60 s) (random)\n"
     "  --replay FILE         a run that was written, as it was\n"
     "  --output FILE         where to write one that goes wrong (SCENARIO-SEED.sim)\n"
+    "  --no-shrink           leave what goes wrong as it is\n"
+    "  --points              tell it point by point, not turn by turn\n"
     "  --json                figures as JSON\n"
     "  --help                this text\n"
     "\n"
@@ -42,7 +45,7 @@ struct sim_arguments {
 	uint64_t seed, runs, devices;
 	enum sim_scheduler scheduler;
 	const char *replay, *output;
-	bool json;
+	bool json, no_shrink, points;
 };
 
 struct totals {
@@ -98,7 +101,7 @@ static json_t *tell_failure(const struct sim_arguments *args, struct sim_case *c
 
 	if (!c->replay)
 		sim_case_record(c, result);
-	if (!args->replay)
+	if (!args->replay && !args->no_shrink)
 		runs = sim_shrink(c, result, SHRINK_NS, shrink_progress);
 	tool_progress_end();
 	snprintf(file, sizeof(file), "%s-%" PRIu64 ".sim", sim_scenario_name(c->scenario), c->seed);
@@ -109,7 +112,7 @@ static json_t *tell_failure(const struct sim_arguments *args, struct sim_case *c
 	err = args->replay ? 0 : sim_case_write(c, file);
 	json = failure_json(c, result, file);
 	if (!args->json) {
-		sim_chart(c, stdout);
+		sim_chart(c, args->points, stdout);
 		printf("\n%s: seed %" PRIu64 ", %u devices: %s\n", sim_scenario_name(c->scenario),
 		       c->seed, c->devices, result->kind);
 		for (int i = 0; i < SIM_ADVERSARIES; i++)
@@ -281,6 +284,8 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 	    {"scheduler", required_argument, NULL, 'c'},
 	    {"replay", required_argument, NULL, 'p'},
 	    {"output", required_argument, NULL, 'o'},
+	    {"no-shrink", no_argument, NULL, 'n'},
+	    {"points", no_argument, NULL, 'P'},
 	    {"json", no_argument, NULL, 'j'},
 	    {"help", no_argument, NULL, 'h'},
 	    {0},
@@ -311,6 +316,12 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 			break;
 		case 'o':
 			args->output = optarg;
+			break;
+		case 'n':
+			args->no_shrink = true;
+			break;
+		case 'P':
+			args->points = true;
 			break;
 		case 'j':
 			args->json = true;

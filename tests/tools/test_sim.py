@@ -8,7 +8,7 @@ import re
 import pytest
 
 OPTIONS = ["--scenario", "--seed", "--runs", "--devices", "--scheduler", "--replay", "--output",
-           "--json", "--help"]
+           "--no-shrink", "--points", "--json", "--help"]
 
 
 def scenarios(gpusvm):
@@ -19,7 +19,7 @@ def scenarios(gpusvm):
 def test_help(gpusvm):
     done = gpusvm("sim", "--help")
     assert done.returncode == 0 and not done.stderr
-    assert re.findall(r"^  (--\w+)", done.stdout, re.M) == OPTIONS
+    assert re.findall(r"^  (--[\w-]+)", done.stdout, re.M) == OPTIONS
     assert len(scenarios(gpusvm)) >= 14
 
 

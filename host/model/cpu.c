@@ -137,6 +137,9 @@ static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 	if (p->state == MODEL_DEVICE) {
 		s64 ret = cpu_fault(mm, address, p->what);
 
+		/* One that could not be taken just now is not asked for again at once. */
+		if (!ret && p->state == MODEL_DEVICE && !p->txn)
+			ret = HOST_MSEC / 4;
 		if (ret > 0)
 			wait_some(mm, (u64)ret);
 		return ret < 0 ? -EIO : 0;
@@ -297,6 +300,8 @@ static int range_page(struct mm_range_fault *rf, u64 address, mm_pfn_t *pfn)
 		return 1;
 	if (fault_in && !keep) {
 		ret = settle(mm, address, write, p);
+		if (!ret && p->state == MODEL_DEVICE)
+			return -EBUSY; /* how often it is tried is up to the caller */
 		if (ret != 1)
 			return ret == -EIO ? -EFAULT : ret;
 	}

@@ -657,6 +657,27 @@ static void test_threads(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* A page that cannot leave its device is no reason to wait for ever. */
+static void test_busy_page(void **state)
+{
+	struct listener l = { 0 };
+	mm_pfn_t pfn;
+	struct mm_range_fault rf = { .mm = mm, .notifier = &l.n, .start = P(0), .end = P(1),
+				     .pfns = &pfn, .flags = MM_FAULT_IN };
+
+	(void)state;
+	assert_int_equal(model_mmap(mm, P(0), P(1), MODEL_RW), 0);
+	put(mm, P(0), 7);
+	assert_int_equal(to_device(mm, P(0), 1, 0, 0), 1);
+	assert_int_equal(mm_notifier_insert(&l.n, mm, P(0), P(1), &listener_ops), 0);
+	model_set_busy(mm, P(0), P(1), true);
+	rf.seq = mm_notifier_read_begin(&l.n);
+	assert_int_equal(mm_range_fault(&rf), -EBUSY);
+	model_set_busy(mm, P(0), P(1), false);
+	mm_notifier_remove(&l.n);
+	assert_int_equal(get(mm, P(0)), 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -666,7 +687,7 @@ int main(void)
 		TEST(test_huge_lost_in_part), TEST(test_no_huge_at_home),
 		TEST(test_notifier),	   TEST(test_notifier_waits),
 		TEST(test_range_fault),	   TEST(test_violation),
-		TEST(test_threads),
+		TEST(test_threads),	   TEST(test_busy_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,6 +142,8 @@ static int field(struct reader *r, const char *text)
 			return tool_error("%s:%zu: a second %s in one paragraph", r->path, r->line,
 					  fields[i].name);
 		text += length + strspn(text + length, " \t");
+		if (!strcspn(text, "\r\n") && fields[i].value == &r->package)
+			return tool_error("%s:%zu: a package without a name", r->path, r->line);
 		*fields[i].value = strndup(text, strcspn(text, "\r\n"));
 		return *fields[i].value ? 0 : tool_no_memory(r->path);
 	}
@@ -152,12 +154,15 @@ static int read_paragraphs(struct reader *r, FILE *file)
 {
 	char *text = NULL;
 	size_t size = 0;
+	ssize_t length;
 	int result = 0, last;
 
 	r->line = 0;
-	while (!result && getline(&text, &size, file) >= 0) {
+	while (!result && (length = getline(&text, &size, file)) >= 0) {
 		r->line++;
-		if (*text == '\n')
+		if (strlen(text) != (size_t)length)
+			result = tool_error("%s:%zu: this is not text", r->path, r->line);
+		else if (*text == '\n')
 			result = end_of_paragraph(r);
 		else if (*text != ' ' && *text != '\t' && !strchr(text, ':'))
 			result = tool_error("%s:%zu: neither a field nor the rest of one", r->path,
@@ -183,7 +188,8 @@ int graph_read_packages(const char *path, struct graph *ret)
 		return tool_error("%s: %s; give a graph with --input", path, strerror(errno));
 	result = read_paragraphs(&r, file);
 	if (!result) {
-		qsort(r.provided, r.n_provided, sizeof(*r.provided), by_name);
+		if (r.n_provided)
+			qsort(r.provided, r.n_provided, sizeof(*r.provided), by_name);
 		r.names = false;
 		rewind(file);
 		result = read_paragraphs(&r, file);

@@ -460,6 +460,9 @@ int driver_memory_init(struct driver_device *dd)
 	gpusvm_pagemap_cache_init(&dd->cache, &dd->pagemap, &driver_pagemap_ops, npages,
 				  dd->driver->options.keepalive);
 	dd->pagemap.dev = dd;
+	/* What cannot be moved there is copied. */
+	if (dd->device->caps.flags & GPUSVM_DEVICE_ZERO_COPY && dd->ops->memory_base)
+		(void)mm_region_set_memory(dd->pagemap.region, dd->ops->memory_base(dd->device));
 	host_mutex_init(&dd->lru_lock, RANK_DRIVER_LRU);
 	host_waitq_init(&dd->populate_idle);
 	dd->has_memory = true;

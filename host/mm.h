@@ -218,6 +218,12 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 /* All frames must be free (warned and leaked otherwise). May sleep. */
 void mm_region_destroy(struct mm_region *region);
 void *mm_region_priv(struct mm_region *region);
+/* Its frames are ordinary memory of this process, from base on: aligned to 2M, mapped
+ * private and writable, of no one else's use until mm_region_destroy. Then pages can go
+ * there and come back without a copy: see mm_migrate_move. Before the first frame is
+ * used. -EOPNOTSUPP: the home cannot, and pages are copied. May sleep. Linux:
+ * device-coherent memory, roughly. */
+int mm_region_set_memory(struct mm_region *region, void *base);
 
 /* A free frame of the given order (0, or HOST_HUGE_ORDER and index aligned),
  * made usable: data is kept until it is freed. The frame starts with one
@@ -348,6 +354,7 @@ typedef u64 mm_mpfn_t; /* flags above bit 56, a frame's pointer below */
 #define MM_MPFN_ZERO ((mm_mpfn_t)1 << 58)     /* source: never written; no bytes to copy */
 #define MM_MPFN_COMPOUND ((mm_mpfn_t)1 << 59) /* head of a whole 2M page; the 511 after it are 0 */
 #define MM_MPFN_SYSTEM ((mm_mpfn_t)1 << 60)   /* system memory: no struct mm_page */
+#define MM_MPFN_MOVE ((mm_mpfn_t)1 << 61)     /* destination: commit moves the bytes itself */
 #define MM_MPFN_PAYLOAD (((mm_mpfn_t)1 << 56) - 1)
 static inline mm_mpfn_t mm_mpfn(struct mm_page *page)
 {
@@ -404,6 +411,10 @@ int mm_migrate_begin(struct mm_migrate *m);
  * with MM_MIGRATE_COMPOUND, else split. Linux: migrate_device_range. */
 int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 first);
 
+/* Can the bytes of page i go to frames of this region, which are ordinary memory, by a
+ * move? Then dst[i] gets MM_MPFN_MOVE with its frame, and is not copied: commit does
+ * it. On the way home mm_migrate_alloc_system sets it. */
+bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region);
 /* Gives each collected page a system page as destination: dst[i] gets
  * MM_MPFN_SYSTEM (and COMPOUND at the head where a whole 2M page was had; a
  * compound source without one gets 512 small destinations, and src is split

@@ -7,8 +7,9 @@
 #include "runtime/private.h"
 #include "devices/soft/soft.h"
 
-#define DEVICE_FLAGS (GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM)
-#define DEVICE_FLAGS_LATER (GPUSVM_DEVICE_ZERO_COPY | GPUSVM_DEVICE_COHERENT)
+#define DEVICE_FLAGS (GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM | GPUSVM_DEVICE_ZERO_COPY)
+/* A live process cannot have a page that the CPU and a device both map as theirs. */
+#define DEVICE_FLAGS_ELSEWHERE GPUSVM_DEVICE_COHERENT
 #define VRAM_DEFAULT ((u64)256 << 20)
 #define VRAM_MAX ((u64)1 << 40)
 
@@ -32,9 +33,9 @@ int device_desc_parse(const struct gpusvm_device_desc *desc, struct gpusvm_soft_
 
 	if (struct_in(&d, sizeof(d), desc) || (d.kind && !same(d.kind, "soft")))
 		return -EINVAL;
-	if (d.flags & ~(u64)(DEVICE_FLAGS | DEVICE_FLAGS_LATER))
+	if (d.flags & ~(u64)(DEVICE_FLAGS | DEVICE_FLAGS_ELSEWHERE))
 		return -EINVAL;
-	if (d.flags & DEVICE_FLAGS_LATER)
+	if (d.flags & DEVICE_FLAGS_ELSEWHERE)
 		return -EOPNOTSUPP;
 	if (d.flags & GPUSVM_DEVICE_NO_VRAM ? d.vram_bytes != 0 : d.vram_bytes > VRAM_MAX)
 		return -EINVAL;

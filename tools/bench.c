@@ -121,7 +121,9 @@ static int open_device(struct bench *b, const struct bench_figure *figure)
 {
 	struct gpusvm_device_desc device = {
 		.size = sizeof(device),
-		.flags = figure->no_vram ? GPUSVM_DEVICE_NO_VRAM : 0,
+		.flags = figure->no_vram   ? GPUSVM_DEVICE_NO_VRAM :
+			 figure->zero_copy ? GPUSVM_DEVICE_ZERO_COPY :
+					     0,
 	};
 	struct gpusvm_options options = {
 		.size = sizeof(options),

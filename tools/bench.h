@@ -27,6 +27,7 @@ struct bench_figure {
 	bool time;     /* less is better */
 	bool small;    /* src and dst in 4K pages; else in 2M pages */
 	bool no_vram;  /* on a device without memory of its own */
+	bool zero_copy; /* on one whose memory is ordinary memory */
 	/* Before the handle is opened; and after it was closed. May be NULL. */
 	int (*prepare)(struct bench *b);
 	void (*clean)(struct bench *b);

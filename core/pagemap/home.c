@@ -20,7 +20,7 @@ int pagemap_bring_home(struct mm_migrate *m, struct pagemap_copies *copies)
 	while (i < m->npages) {
 		unsigned n = pagemap_mpfn_pages(m->dst[i]), order;
 
-		if (m->dst[i] & MM_MPFN_SYSTEM) {
+		if ((m->dst[i] & (MM_MPFN_SYSTEM | MM_MPFN_MOVE)) == MM_MPFN_SYSTEM) {
 			u64 frame = mm_page_index(mm_mpfn_page(m->src[i]));
 
 			pagemap_copies_add(copies,

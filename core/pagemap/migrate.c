@@ -108,14 +108,17 @@ static bool place(struct pagemap_migration *w, unsigned i)
 	struct mm_page *page;
 	bool zero;
 
+	bool move = mm_migrate_moves(&w->m, i, devmem->pagemap->region);
+
 	src = source_addr(w, i, &zero);
 	if (!zero && gpusvm_addr_proto(src) == GPUSVM_PROTO_NONE)
 		return false;
 	page = mm_page_init(devmem->pagemap->region, frame, compound ? HOST_HUGE_ORDER : 0, devmem);
-	w->m.dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound;
+	w->m.dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound | (move ? MM_MPFN_MOVE : 0);
 	w->units++;
 	w->frames += n;
-	pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src, n * HOST_PAGE_SIZE);
+	if (!move)
+		pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src, n * HOST_PAGE_SIZE);
 	return true;
 }
 

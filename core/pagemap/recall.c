@@ -85,7 +85,7 @@ static int copy_all(struct recall *r)
 		struct gpusvm_devmem *devmem;
 		struct mm_page *page;
 
-		if (m->dst[i] & MM_MPFN_SYSTEM) {
+		if ((m->dst[i] & (MM_MPFN_SYSTEM | MM_MPFN_MOVE)) == MM_MPFN_SYSTEM) {
 			page = mm_mpfn_page(m->src[i]);
 			devmem = mm_page_data(page);
 			/* The next device's turn. */

@@ -11,7 +11,8 @@
 #define KNOWN_FLAGS                                                                                \
 	((u64)(GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM | GPUSVM_DEVICE_ZERO_COPY |          \
 	       GPUSVM_DEVICE_COHERENT))
-#define WORKING_FLAGS ((u64)(GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM))
+#define WORKING_FLAGS                                                                              \
+	((u64)(GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM | GPUSVM_DEVICE_ZERO_COPY))
 
 /* ---- Memory ------------------------------------------------------------------------- */
 
@@ -35,6 +36,11 @@ static void memory_free(struct gpusvm_device *device, u64 frame, unsigned order)
 	host_mutex_lock(&dev->memory_lock);
 	soft_buddy_free(&dev->buddy, frame, order);
 	host_mutex_unlock(&dev->memory_lock);
+}
+
+static void *memory_base(struct gpusvm_device *device)
+{
+	return to_soft(device)->vram;
 }
 
 static u64 memory_free_bytes(struct gpusvm_device *device)
@@ -218,6 +224,7 @@ static const struct gpusvm_device_ops soft_ops = {
     .resume = soft_resume,
     .memory_alloc = memory_alloc,
     .memory_free = memory_free,
+    .memory_base = memory_base,
     .memory_free_bytes = memory_free_bytes,
     .memory_read = memory_read,
     .copy = soft_copy,

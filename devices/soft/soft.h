@@ -18,7 +18,7 @@ struct gpusvm_soft_options {
 };
 
 /* -ENOMEM, -EINVAL (unknown flags; more than 256 lanes, 16 copy engines or 65536
- * fault entries), -EOPNOTSUPP (flags other than NO_FAULT and NO_VRAM), -EAGAIN (no
+ * fault entries), -EOPNOTSUPP (GPUSVM_DEVICE_COHERENT), -EAGAIN (no
  * thread to be had). */
 int gpusvm_soft_create(const struct gpusvm_soft_options *options, struct gpusvm_device **ret);
 /* The bytes of a frame, for the home's reading at fork and for tests. */

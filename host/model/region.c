@@ -40,6 +40,21 @@ void mm_region_destroy(struct mm_region *region)
 	host_free(region);
 }
 
+int mm_region_set_memory(struct mm_region *region, void *base)
+{
+	(void)region;
+	(void)base;
+	return -EOPNOTSUPP;
+}
+
+bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)
+{
+	(void)m;
+	(void)i;
+	(void)region;
+	return false;
+}
+
 void *mm_region_priv(struct mm_region *region)
 {
 	return region->priv;

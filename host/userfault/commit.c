@@ -136,10 +136,115 @@ static void commit_split_out(struct mm *mm, struct mm_migrate *m, struct transac
 	}
 }
 
+/* Bytes of pages, from entry i on, that are not where they waited any more: in the slot,
+ * or in their frames. */
+static void bytes_left(struct transaction *t, unsigned i, u64 bytes)
+{
+	for (unsigned k = 0; k < bytes >> HOST_PAGE_SHIFT; k++) {
+		if (t->memory)
+			bit_set(t->left, i + k);
+		else
+			bit_clear(t->slot->present, t->at + i + k);
+	}
+}
+
+bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)
+{
+	const struct transaction *t = transaction_of(m);
+
+	return host_load_acquire(&region->memory) && m->src[i] & MM_MPFN_SYSTEM && !t->by_copy;
+}
+
+/* Makes [to, to + length) of frames read as zeros, and populated. */
+static void zero_frames(struct mm *mm, u64 to, u64 length)
+{
+	u64 end = to + length, done;
+	unsigned tries = 0;
+	int r;
+
+	while (to < end) {
+		r = uffd_zero(mm, to, end - to, &done);
+		to += done;
+		if (to == end)
+			return;
+		if (r == -EAGAIN && ++tries < 200) {
+			wait_for_reader(mm);
+			continue;
+		}
+		/* A frame may still have what it had in an earlier use. */
+		host_memset((void *)to, 0, HOST_PAGE_SIZE);
+		to += HOST_PAGE_SIZE;
+	}
+}
+
+/* Moves [from, from + length) of the slot to frames. What was in them in an earlier use
+ * is dropped first where that is in the way; what will not move is copied, and stays in
+ * the slot. How many bytes are there no more. Nobody else knows of either place: no
+ * section is needed, an unread event only delays it. */
+static u64 move_to_frames(struct mm *mm, u64 to, u64 from, u64 length)
+{
+	u64 at = 0, done;
+	unsigned tries = 0;
+	bool dropped = false;
+
+	while (at < length) {
+		int r = uffd_move(mm, to + at, from + at, length - at, &done);
+
+		at += done;
+		if (at == length || done)
+			continue;
+		if (r == -EAGAIN && ++tries < 200) {
+			wait_for_reader(mm);
+		} else if (r == -EEXIST && !dropped) {
+			dropped = true;
+			(void)mm->sys->madvise(to + at, length - at, MADV_DONTNEED);
+		} else {
+			host_memcpy((void *)(to + at), (const void *)(from + at), length - at);
+			break;
+		}
+	}
+	return at;
+}
+
+/* From entry i on: how many go in one call. */
+static unsigned move_run(struct mm *mm, const struct mm_migrate *m, const struct transaction *t,
+			 unsigned i)
+{
+	u32 id = frame_id(mm_mpfn_page(m->dst[i]));
+	unsigned n = 1;
+
+	while (i + n < t->npages && bit(t->taken, i + n) && m->dst[i + n] & MM_MPFN_MOVE &&
+	       bit(t->zero, i + n) == bit(t->zero, i) &&
+	       frame_id(mm_mpfn_page(m->dst[i + n])) == id + n)
+		n++;
+	return n;
+}
+
+/* The bytes of pages that go to frames which are ordinary memory. */
+static void move_bytes_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	for (unsigned i = 0, n; i < t->npages; i += n) {
+		u64 to, from;
+
+		n = 1;
+		if (!bit(t->taken, i) || !(m->dst[i] & MM_MPFN_MOVE))
+			continue;
+		n = m->dst[i] & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : move_run(mm, m, t, i);
+		to = frame_memory(mm, frame_id(mm_mpfn_page(m->dst[i])));
+		from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+		if (bit(t->zero, i)) {
+			zero_frames(mm, to, (u64)n * HOST_PAGE_SIZE);
+			continue;
+		}
+		bytes_left(t, i, move_to_frames(mm, to, from, (u64)n * HOST_PAGE_SIZE));
+	}
+}
+
 static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	if (t->by_copy)
 		drop_sources(mm, m, t);
+	move_bytes_out(mm, m, t);
 	if (t->compound && m->dst[0]) {
 		struct mm_page *head = mm_mpfn_page(m->dst[0]);
 
@@ -220,24 +325,37 @@ static const char *in_bytes(const struct mm *mm, const struct transaction *t, un
 	return (const char *)slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
 }
 
+/* All of those that come home? Then they need no room on the way. */
+static bool frames_are_memory(struct mm *mm, const struct transaction *t)
+{
+	for (unsigned i = 0; i < t->npages; i++)
+		if (t->frames[i] && !frame_memory(mm, t->frames[i] - 1))
+			return false;
+	return !t->out;
+}
+
 int mm_migrate_alloc_system(struct mm_migrate *m)
 {
 	struct mm *mm = m->mm;
 	struct transaction *t = transaction_of(m);
+	mm_mpfn_t move = 0;
 
 	if (!t || !t->in)
 		return 0;
-	if (t->npages <= SMALL_WINDOW && !t->compound)
+	t->memory = frames_are_memory(mm, t);
+	if (t->memory)
+		move = MM_MPFN_MOVE;
+	else if (t->npages <= SMALL_WINDOW && !t->compound)
 		t->bounce = bounce_take(mm);
 	else if (!t->slot)
 		t->slot = staging_take_ready(
 		    mm, t->npages, !t->compound || (t->block && t->block->small_backed), &t->at);
-	if (!t->bounce && (!t->slot || t->out))
+	if (!t->memory && !t->bounce && (!t->slot || t->out))
 		return -ENOMEM;
 	for (unsigned i = 0; i < t->npages; i++)
 		if (t->frames[i])
-			m->dst[i] =
-			    MM_MPFN_SYSTEM | MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND);
+			m->dst[i] = MM_MPFN_SYSTEM | MM_MPFN_MIGRATE | move |
+				    (m->src[i] & MM_MPFN_COMPOUND);
 	return 0;
 }
 
@@ -276,13 +394,6 @@ static struct mm_page *in_frame(struct mm *mm, const struct mm_migrate *m, unsig
 	return frame_page(mm, id, false);
 }
 
-/* Bytes of pages, from place `at` on, that are in the slot no more. */
-static void slot_left(struct slot *slot, unsigned at, u64 bytes)
-{
-	for (unsigned k = 0; k < bytes >> HOST_PAGE_SHIFT; k++)
-		bit_clear(slot->present, at + k);
-}
-
 /* Moves a whole slot to a block that is as it was taken. */
 static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 {
@@ -290,19 +401,19 @@ static bool commit_whole_in(struct mm *mm, struct transaction *t, unsigned i)
 	struct mm_page *head = frame_page(mm, id, true);
 	unsigned at, tries = 0;
 	struct block *b;
-	u64 done = 0, moved = 0;
+	u64 done = 0, moved = 0, from;
 	int r;
 
 	if (t->bounce || t->npages != HOST_HUGE_PAGES || t->by_copy)
 		return false;
+	from = t->memory ? frame_memory(mm, id) : slot_address(mm, t->slot);
 	while ((b = section_enter_rmap(mm, &head->rmap, &at))) {
 		if (!block_compound(mm, b) || b->uniform != entry(ENTRY_IN, id)) {
 			section_leave(mm, b);
 			return false;
 		}
-		r = uffd_move(mm, b->address + moved, slot_address(mm, t->slot) + moved,
-			      HOST_HUGE_SIZE - moved, &done);
-		slot_left(t->slot, (unsigned)(moved >> HOST_PAGE_SHIFT), done);
+		r = uffd_move(mm, b->address + moved, from + moved, HOST_HUGE_SIZE - moved, &done);
+		bytes_left(t, (unsigned)(moved >> HOST_PAGE_SHIFT), done);
 		moved += done;
 		if (moved == HOST_HUGE_SIZE) {
 			b->uniform = entry(ENTRY_SYSTEM, 0);
@@ -349,6 +460,9 @@ static unsigned run_in_place(struct mm *mm, const struct block *b, unsigned at,
 		if (b->pages[at + n] != entry(ENTRY_IN, run_frame(run, n)) ||
 		    frame_page(mm, run_frame(run, n), false)->rmap != rmap(b, at + n))
 			break;
+		if (t->memory && frame_memory(mm, run_frame(run, n)) !=
+				     frame_memory(mm, run_frame(run, 0)) + n * HOST_PAGE_SIZE)
+			break;
 		n++;
 	}
 	return n;
@@ -360,8 +474,12 @@ static unsigned run_left(const struct transaction *t, unsigned i, unsigned n)
 {
 	unsigned k = 0;
 
-	while (k < n && !bit(t->slot->present, t->at + i + k))
-		k++;
+	if (t->memory)
+		while (k < n && bit(t->left, i + k))
+			k++;
+	else
+		while (k < n && !bit(t->slot->present, t->at + i + k))
+			k++;
 	return k;
 }
 
@@ -372,7 +490,8 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 {
 	struct transaction *t = run->t;
 	u64 to = b->address + (u64)at * HOST_PAGE_SIZE, done = 0;
-	const char *from = in_bytes(mm, t, run->i);
+	const char *from = t->memory ? (const char *)frame_memory(mm, run_frame(run, 0))
+				     : in_bytes(mm, t, run->i);
 
 	if (!t->bounce) {
 		unsigned home = run_left(t, run->i, n);
@@ -381,9 +500,9 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 		if (home)
 			return home;
 	}
-	if (!t->bounce && !t->by_copy && n >= MOVE_LEAST) {
+	if (t->memory || (!t->bounce && !t->by_copy && n >= MOVE_LEAST)) {
 		*r = uffd_move(mm, to, (u64)from, (u64)n * HOST_PAGE_SIZE, &done);
-		slot_left(t->slot, t->at + run->i, done);
+		bytes_left(t, run->i, done);
 		if (done || *r == -EAGAIN)
 			return (unsigned)(done >> HOST_PAGE_SHIFT);
 	}

@@ -171,7 +171,7 @@ static void event_remove(struct mm *mm, u64 start, u64 end)
 {
 	struct block *b = block_find(mm, start);
 
-	if (staging_contains(mm, start))
+	if (staging_contains(mm, start) || regions_contain(mm, start))
 		return;
 	if (b && block_own_remove(b, start, end))
 		return;

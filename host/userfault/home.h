@@ -123,6 +123,9 @@ struct mm_region {
 	struct mm_page *heads;	    /* npages / 512, for compound ones */
 	u64 used_small, used_heads; /* frames in use; atomic */
 	struct mm_region *gone;	    /* in mm->gone_regions */
+	/* Where the frames are ordinary memory, registered with U; or 0. One in use is
+	 * populated: nothing that looks at it faults. One that is not may be, too. */
+	u64 memory;
 };
 
 /* ---- Staging ------------------------------------------------------------- */
@@ -331,6 +334,10 @@ u32 frame_id(const struct mm_page *page);
 void frame_free(struct mm_page *page);				  /* calls ops->free */
 struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small one */
 void regions_fini(struct mm *mm);
+/* Where the frame is ordinary memory; 0: it is not. */
+u64 frame_memory(struct mm *mm, u32 id);
+/* Is it memory of such frames? */
+bool regions_contain(struct mm *mm, u64 address);
 /* Frees the frames, and the list. */
 void frames_free(struct mm *mm, struct frame_list *list);
 
@@ -431,6 +438,7 @@ struct transaction {
 	bool out, in;	/* pages of the kind were collected */
 	bool compound;	/* all 512 as one */
 	bool all_present;
+	bool memory;  /* home: the frames are ordinary memory, and are moved */
 	bool by_copy; /* no MOVE: sources stay in place, write-protected */
 	bool huge;    /* the memory is a huge page */
 	bool committed;
@@ -440,6 +448,7 @@ struct transaction {
 	u64 begins[HOST_HUGE_PAGES / 64];   /* by i: a mapping does, when last seen */
 	u64 taken[HOST_HUGE_PAGES / 64];    /* by i: state OUT, ours */
 	u64 zero[HOST_HUGE_PAGES / 64];	    /* by i: never populated */
+	u64 left[HOST_HUGE_PAGES / 64];	    /* by i: home, moved out of such a frame */
 };
 
 static inline bool bit(const u64 *bits, unsigned i)

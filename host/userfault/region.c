@@ -14,6 +14,8 @@
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
 
+#include <sys/mman.h>
+
 /* The lowest numbers for npages frames that no region has. Those of a region that is gone
  * are free: none of its frames was in use. regions_lock held. */
 static bool find_base(struct mm *mm, u64 npages, u32 *ret)
@@ -77,12 +79,67 @@ fail:
 	return -ENOMEM;
 }
 
+int mm_region_set_memory(struct mm_region *r, void *base)
+{
+	struct mm *mm = r->mm;
+	u64 start = (u64)(uintptr_t)base, bytes = r->npages << HOST_PAGE_SHIFT;
+	int err;
+
+	if (!base || !host_is_aligned(start, HOST_HUGE_SIZE) || !mm->info.move)
+		return -EOPNOTSUPP;
+	/* What a child shares cannot be moved. */
+	err = mm->sys->madvise(start, bytes, MADV_DONTFORK);
+	if (!err)
+		err = uffd_register(mm, mm->fd, start, bytes, UFFDIO_REGISTER_MODE_MISSING);
+	if (err) {
+		(void)mm->sys->madvise(start, bytes, MADV_DOFORK);
+		return -EOPNOTSUPP;
+	}
+	host_store_release(&r->memory, start);
+	return 0;
+}
+
+/* It is nobody's again: as it was before. */
+static void memory_release(struct mm_region *r)
+{
+	struct mm *mm = r->mm;
+	u64 bytes = r->npages << HOST_PAGE_SHIFT;
+	struct uffdio_range range = {.start = r->memory, .len = bytes};
+
+	if (!r->memory)
+		return;
+	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
+	(void)mm->sys->madvise(r->memory, bytes, MADV_DONTNEED);
+	(void)mm->sys->madvise(r->memory, bytes, MADV_DOFORK);
+}
+
+u64 frame_memory(struct mm *mm, u32 id)
+{
+	struct mm_region *r = mm_page_region(frame_page(mm, id, false));
+	u64 memory = host_load_acquire(&r->memory);
+
+	return memory ? memory + ((u64)(id - r->base) << HOST_PAGE_SHIFT) : 0;
+}
+
+bool regions_contain(struct mm *mm, u64 address)
+{
+	for (unsigned i = 0; i < REGIONS; i++) {
+		struct mm_region *r = host_load_acquire(&mm->regions[i]);
+		u64 memory = r ? host_load_acquire(&r->memory) : 0;
+
+		if (memory && address - memory < r->npages << HOST_PAGE_SHIFT)
+			return true;
+	}
+	return false;
+}
+
 void mm_region_destroy(struct mm_region *r)
 {
 	struct mm *mm = r->mm;
 
 	if (HOST_WARN_ON(host_read_once(&r->used_small) || host_read_once(&r->used_heads)))
 		return;
+	memory_release(r);
 	host_mutex_lock(&mm->regions_lock);
 	for (unsigned i = 0; i < REGIONS; i++)
 		if (mm->regions[i] == r)

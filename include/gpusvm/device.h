@@ -150,6 +150,11 @@ struct gpusvm_device_ops {
 	 * not cleared. */
 	int (*memory_alloc)(struct gpusvm_device *device, unsigned order, u64 *ret);
 	void (*memory_free)(struct gpusvm_device *device, u64 frame, unsigned order);
+	/* Only of a device with GPUSVM_DEVICE_ZERO_COPY: where its memory is, as the
+	 * processor sees it: frame n is HOST_PAGE_SIZE * n further on. It is aligned to
+	 * 2M, of whole pages that nothing else is in, and may be mapped otherwise while
+	 * the device is not told, but for what its frames hold. NULL: there is none. */
+	void *(*memory_base)(struct gpusvm_device *device);
 	u64 (*memory_free_bytes)(struct gpusvm_device *device);
 	/* Reads 4K of memory through the processor's own window: no copy engine, no
 	 * lock, no sleep. For a fork, where the home may hold locks of its own. */

@@ -138,7 +138,7 @@ struct gpusvm_device_desc {
 	uint64_t vram_bytes;	/* its own memory, rounded up to 2M; 0: 256 MiB */
 	unsigned lanes;		/* threads that run kernels; 0: the kind's default */
 	unsigned copy_engines;	/* 0: the kind's default */
-	uint64_t flags;		/* GPUSVM_DEVICE_*; ZERO_COPY, COHERENT: -EOPNOTSUPP so far */
+	uint64_t flags;		/* GPUSVM_DEVICE_*; COHERENT: -EOPNOTSUPP */
 };
 
 struct gpusvm_device_info {

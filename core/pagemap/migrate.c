@@ -13,18 +13,16 @@
  */
 #include "core/pagemap/internal.h"
 
-struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, unsigned npages,
-						  struct gpusvm_fence *after, bool peers)
-{
-	u64 arrays = (u64)npages * sizeof(mm_mpfn_t);
-	u64 list = PAGEMAP_COPIES * sizeof(struct gpusvm_copy);
-	struct pagemap_migration *w;
-	u8 *more;
+#define COPY_LIST (PAGEMAP_COPIES * sizeof(struct gpusvm_copy))
 
-	w = host_alloc_zeroed(sizeof(*w) + list + (peers ? 3 : 2) * arrays);
-	if (!w)
-		return NULL;
-	more = (u8 *)(w + 1);
+/* Lays it out for npages. The arrays are as they are. */
+static void lay_out(struct pagemap_migration *w, struct gpusvm_devmem *devmem, unsigned npages,
+		    struct gpusvm_fence *after, bool peers)
+{
+	u64 arrays = (u64)npages * sizeof(mm_mpfn_t), list = COPY_LIST;
+	u8 *more = (u8 *)(w + 1);
+
+	*w = (struct pagemap_migration){ .units = 0 };
 	pagemap_copies_init(&w->copies, devmem, after, (struct gpusvm_copy *)(void *)more,
 			    PAGEMAP_COPIES);
 	more += list;
@@ -32,7 +30,40 @@ struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, 
 	w->m.dst = (mm_mpfn_t *)(void *)(more + arrays);
 	if (peers)
 		w->peers = (struct gpusvm_addr *)(void *)(more + 2 * arrays);
+}
+
+struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, unsigned npages,
+						  struct gpusvm_fence *after, bool peers)
+{
+	u64 arrays = (u64)npages * sizeof(mm_mpfn_t);
+	struct pagemap_migration *w =
+		host_alloc_zeroed(sizeof(*w) + COPY_LIST + (peers ? 3 : 2) * arrays);
+
+	if (w)
+		lay_out(w, devmem, npages, after, peers);
 	return w;
+}
+
+/* The pagemap's own if no one has it, else a new one; each is large enough for any
+ * migration. mm_migrate_begin clears src and dst. */
+static struct pagemap_migration *scratch_take(struct gpusvm_devmem *devmem, bool peers)
+{
+	struct pagemap_migration *w = host_xchg(&devmem->pagemap->scratch, NULL);
+
+	if (!w)
+		return pagemap_migration_alloc(devmem, HOST_HUGE_PAGES, devmem->after, true);
+	lay_out(w, devmem, devmem->npages, devmem->after, peers);
+	if (peers)
+		host_memset(w->peers, 0, devmem->npages * sizeof(*w->peers));
+	return w;
+}
+
+static void scratch_put(struct gpusvm_pagemap *pagemap, struct pagemap_migration *w)
+{
+	void *none = NULL;
+
+	if (!host_cas(&pagemap->scratch, &none, (void *)w))
+		host_free(w);
 }
 
 /* ---- Sources --------------------------------------------------------------- */
@@ -291,7 +322,7 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 	struct pagemap_migration *w;
 	int err;
 
-	w = pagemap_migration_alloc(devmem, devmem->npages, devmem->after, peers);
+	w = scratch_take(devmem, peers);
 	if (!w)
 		return -ENOMEM;
 	w->m.mm = devmem->mm;
@@ -316,7 +347,7 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 	}
 	if (!err)
 		count(devmem, &w->m, result);
-	host_free(w);
+	scratch_put(devmem->pagemap, w);
 	if (!err && result->moved > from_peers && devmem->pagemap->ops->migrated)
 		devmem->pagemap->ops->migrated(devmem, devmem->mm, start,
 					       result->moved - from_peers, true, NULL,

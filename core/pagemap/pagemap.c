@@ -27,12 +27,14 @@ int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_page
 	pagemap->ops = ops;
 	host_ref_init(&pagemap->ref);
 	pagemap->revoked = 0;
+	pagemap->scratch = NULL;
 	pagemap->dev = NULL;
 	return pagemap_region_create(pagemap, npages, &pagemap->region);
 }
 
 void gpusvm_pagemap_fini(struct gpusvm_pagemap *pagemap)
 {
+	host_free(pagemap->scratch);
 	mm_region_destroy(pagemap->region);
 }
 

@@ -108,8 +108,8 @@ static void find_eligible(struct mm *mm, struct mm_migrate *m, struct transactio
 		if (!vma_migratable(mm, &v) || vma_watch(mm, t->block, &v, at, end))
 			m->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
 		else
-			for (u64 a = at; a < end; a += HOST_PAGE_SIZE)
-				bit_set(t->eligible, page_in_block(a) - t->first);
+			bits_set(t->eligible, page_in_block(at) - t->first,
+				 (unsigned)((end - at) >> HOST_PAGE_SHIFT));
 		at = end;
 	}
 }

@@ -140,12 +140,12 @@ static void commit_split_out(struct mm *mm, struct mm_migrate *m, struct transac
  * or in their frames. */
 static void bytes_left(struct transaction *t, unsigned i, u64 bytes)
 {
-	for (unsigned k = 0; k < bytes >> HOST_PAGE_SHIFT; k++) {
-		if (t->memory)
-			bit_set(t->left, i + k);
-		else
-			bit_clear(t->slot->present, t->at + i + k);
-	}
+	unsigned n = (unsigned)(bytes >> HOST_PAGE_SHIFT);
+
+	if (t->memory)
+		bits_set(t->left, i, n);
+	else
+		bits_clear(t->slot->present, t->at + i, n);
 }
 
 bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)
@@ -738,9 +738,12 @@ void mm_migrate_end(struct mm_migrate *m)
 	if (t->in)
 		end_in(mm, m, t);
 	if (t->out) {
-		for (unsigned i = 0; i < t->npages; i++)
-			if (bit(t->taken, i))
+		for (unsigned i = 0; i < t->npages; i++) {
+			if (!t->taken[i / 64])
+				i |= 63;
+			else if (bit(t->taken, i))
 				put_back(mm, t, i);
+		}
 		(void)uffd_wake(mm, m->start, m->end - m->start);
 		host_wake_all(block_waitq(mm, t->block));
 	}

@@ -463,6 +463,24 @@ static inline void bit_clear(u64 *bits, unsigned i)
 {
 	bits[i / 64] &= ~((u64)1 << (i % 64));
 }
+static inline void bits_set(u64 *bits, unsigned first, unsigned n)
+{
+	for (; n && first % 64; n--)
+		bit_set(bits, first++);
+	for (; n >= 64; n -= 64, first += 64)
+		bits[first / 64] = ~(u64)0;
+	while (n--)
+		bit_set(bits, first++);
+}
+static inline void bits_clear(u64 *bits, unsigned first, unsigned n)
+{
+	for (; n && first % 64; n--)
+		bit_clear(bits, first++);
+	for (; n >= 64; n -= 64, first += 64)
+		bits[first / 64] = 0;
+	while (n--)
+		bit_clear(bits, first++);
+}
 static inline struct transaction *transaction_of(const struct mm_migrate *m)
 {
 	return (struct transaction *)m->home[0];

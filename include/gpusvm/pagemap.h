@@ -85,6 +85,9 @@ struct gpusvm_pagemap {
 	struct host_ref ref;
 	struct mm_region *region;
 	u32 revoked; /* no new population; atomic */
+	/* What a migration works on (core/pagemap), while none does; atomic. Making it anew
+	 * each time costs more than moving 2M of pages that need no copy. */
+	void *scratch;
 	/* The device whose memory it is, as other pagemaps' device_map knows it: pages
 	 * of theirs are then copied over directly. Set after init; NULL: they stay. */
 	void *dev;

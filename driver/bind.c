@@ -86,6 +86,7 @@ static int bind_pages(struct driver_device *dd, struct driver_range *range, stru
 		.keep = want->in_place ? driver_page_keep_any : driver_page_keep,
 		.keep_arg = dd,
 		.budget = want->budget,
+		.no_dma = dd->no_dma,
 	};
 	struct gpusvm_pages *pages = &dp->pages;
 	unsigned tries = 0;

@@ -54,6 +54,7 @@ struct driver_device {
 	struct gpusvm_device_vm *vm;
 	int index;
 	bool has_memory; /* a pagemap */
+	bool no_dma;	 /* it has none, and goes to the process's own addresses */
 	u32 removed;	 /* atomic; 1: no new work, mapping or population */
 
 	/* Who needs the device and its vm: the table, the active pagemap, queues, calls in

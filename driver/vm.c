@@ -155,6 +155,7 @@ static int device_publish(struct gpusvm_driver *driver, struct driver_device *dd
 int gpusvm_driver_device_add(struct gpusvm_driver *driver, struct gpusvm_device *device)
 {
 	struct driver_device *dd = host_alloc_zeroed(sizeof(*dd));
+	struct mm_caps caps;
 	int err;
 
 	if (!dd) {
@@ -164,6 +165,8 @@ int gpusvm_driver_device_add(struct gpusvm_driver *driver, struct gpusvm_device 
 	dd->driver = driver;
 	dd->device = device;
 	dd->ops = device->ops;
+	mm_caps_get(driver->mm, &caps);
+	dd->no_dma = device->caps.flags & GPUSVM_DEVICE_NO_VRAM && caps.flags & MM_CAP_NO_DMA;
 	host_ref_init(&dd->alive);
 	host_work_init(&dd->teardown, device_teardown);
 	gpusvm_interval_tree_init(&dd->bound);

@@ -59,6 +59,7 @@ enum {
 	MM_CAP_EVENTS = 1u << 4,	/* every change but of protections is heard */
 	MM_CAP_EXCLUSIVE = 1u << 5,	/* mm_make_exclusive works */
 	MM_CAP_REMAP = 1u << 6,		/* MM_EVENT_REMAP is told */
+	MM_CAP_NO_DMA = 1u << 7,	/* a device may put the process's own addresses on the bus */
 };
 
 struct mm_caps {

@@ -270,6 +270,8 @@ static void fill_caps(struct gpusvm_device_caps *caps, const struct gpusvm_soft_
 	caps->flags = options->flags;
 	caps->system_atomics = !options->no_system_atomics;
 	caps->leaf_orders = 1u | 1u << SOFT_ORDER_64K | 1u << HOST_HUGE_ORDER;
+	if (options->leaf_orders)
+		caps->leaf_orders &= options->leaf_orders | 1u;
 	for (caps->fault_entries = 1; caps->fault_entries < entries;)
 		caps->fault_entries *= 2;
 }

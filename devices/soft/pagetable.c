@@ -182,11 +182,11 @@ static void small_write(struct soft_pt_dir *dir, u64 va, u64 leaf)
 }
 
 /* The largest leaf that begins at va, in a run that has so many pages left. */
-static unsigned leaf_order_for(u64 va, u64 address, u64 pages)
+static unsigned leaf_order_for(const struct soft_pt *pt, u64 va, u64 address, u64 pages)
 {
-	if (pages >= HOST_HUGE_PAGES && host_is_aligned(va | address, HOST_HUGE_SIZE))
+	if (!(pt->no_orders >> HOST_HUGE_ORDER & 1) && pages >= HOST_HUGE_PAGES && host_is_aligned(va | address, HOST_HUGE_SIZE))
 		return HOST_HUGE_ORDER;
-	if (pages >= PAGES_64K && host_is_aligned(va | address, HOST_PAGE_SIZE * PAGES_64K))
+	if (!(pt->no_orders >> SOFT_ORDER_64K & 1) && pages >= PAGES_64K && host_is_aligned(va | address, HOST_PAGE_SIZE * PAGES_64K))
 		return SOFT_ORDER_64K;
 	return 0;
 }
@@ -197,7 +197,7 @@ static void map_run(struct soft_pt *pt, u64 va, struct gpusvm_addr run)
 	u64 pages = (u64)1 << gpusvm_addr_order(run);
 
 	while (pages) {
-		unsigned order = leaf_order_for(va, address, pages);
+		unsigned order = leaf_order_for(pt, va, address, pages);
 		struct gpusvm_addr leaf = gpusvm_addr_encode(address, gpusvm_addr_proto(run), order,
 							     gpusvm_addr_write(run));
 		struct soft_pt_dir *dir = dir_of(pt, va);

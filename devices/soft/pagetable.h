@@ -40,6 +40,7 @@ struct soft_pt_mid { /* of 512G */
 
 struct soft_pt {
 	struct soft_pt_mid *mid[SOFT_PT_ENTRIES];
+	u32 no_orders; /* bit n: no leaves of 1 << n pages; never bit 0 */
 };
 
 /* For a zeroed page table. Nobody walks. May sleep. */

@@ -25,6 +25,7 @@ int soft_vm_create(struct gpusvm_device *device, void *token, struct gpusvm_devi
 	/* Lanes keep their TLBs when they go from VM to VM: 2^32 VMs with 2^32
 	 * flushes each have generations of their own. 0 is an empty entry's. */
 	vm->generation = serial << 32;
+	vm->pt.no_orders = ~dev->base.caps.leaf_orders;
 	host_mutex_init(&vm->prepare_lock, RANK_DEVICE_MEMORY);
 	host_mutex_init(&vm->lock, RANK_DEVICE_VM);
 	host_add_relaxed(&dev->n_vms, 1);
@@ -52,6 +53,9 @@ int soft_vm_prepare(struct gpusvm_device_vm *vm, u64 va, u64 length, bool small)
 	int err;
 
 	host_mutex_lock(&vm->prepare_lock);
+	/* Without leaves of 2M all of it is small. */
+	if (vm->pt.no_orders >> HOST_HUGE_ORDER & 1)
+		small = true;
 	err = soft_pt_prepare(&vm->pt, va, length, small);
 	host_mutex_unlock(&vm->prepare_lock);
 	return err;

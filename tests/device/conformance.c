@@ -118,6 +118,8 @@ static int case_map_query(struct world *w)
 	CHECK(!w->ops->vm_query(w->vm, VA + 2 * MB, &got));
 	CHECK(w->ops->vm_query(w->vm, VA + 2 * MB + 8192, &got) && !gpusvm_addr_write(got));
 	CHECK(w->ops->vm_unmap(w->vm, VA, 4096));
+	/* That was all of it where it was one leaf. */
+	CHECK(w->ops->vm_unmap(w->vm, VA, 2 * MB) == !(w->dev->caps.leaf_orders >> 9 & 1));
 	CHECK(w->ops->vm_unmap(w->vm, VA + 2 * MB, 2 * MB));
 	CHECK(!w->ops->vm_unmap(w->vm, VA, 4 * MB));
 	CHECK(!w->ops->vm_query(w->vm, VA, &got));

@@ -190,6 +190,35 @@ static void test_unbound_while_preempted(void **state)
 	world_close(&w);
 }
 
+/* Devices with other page sizes, under one mirror. */
+static void test_unlike_page_sizes(void **state)
+{
+	static const u32 leaves[] = { 1u, 1u | 1u << 4, 1u | 1u << 9 };
+	struct world w;
+
+	world_open(&w);
+	for (int i = 0; i < 3; i++) {
+		struct gpusvm_soft_options options = { .vram_bytes = i < 2 ? 4 * MiB : 0,
+						       .flags = i < 2 ? 0 : GPUSVM_DEVICE_NO_VRAM,
+						       .leaf_orders = leaves[i] };
+		struct gpusvm_device *device;
+
+		assert_int_equal(gpusvm_soft_create(&options, &device), 0);
+		assert_int_equal(device->caps.leaf_orders, leaves[i]);
+		assert_int_equal(gpusvm_driver_device_add(w.driver, device), i);
+		assert_int_equal(gpusvm_driver_queue_create(w.driver, i, &w.queue[i]), 0);
+	}
+	map(&w, BASE, LENGTH, MODEL_RW | MODEL_THP);
+	for (unsigned round = 0; round < 9; round++) {
+		device_fill(&w, (int)(round % 3), BASE, LENGTH, round);
+		device_expect(&w, (int)((round + 1) % 3), BASE, LENGTH, round);
+		assert_int_equal(model_dontneed(w.mm, BASE + MiB, BASE + MiB + 4096), 0);
+		device_expect(&w, (int)((round + 2) % 3), BASE, MiB, round);
+		cpu_expect(&w, BASE, MiB, round);
+	}
+	world_close(&w);
+}
+
 static int setup(void **state)
 {
 	return host_work_start();
@@ -209,6 +238,7 @@ int main(void)
 		cmocka_unit_test(test_atomics_happen_once),
 		cmocka_unit_test(test_what_goes_for_good_fails),
 		cmocka_unit_test(test_unbound_while_preempted),
+		cmocka_unit_test(test_unlike_page_sizes),
 	};
 
 	return cmocka_run_group_tests_name("no_fault", tests, setup, teardown);

@@ -60,6 +60,10 @@ static void test_conformance(void **state)
 		    .vram_bytes = 32 * MB, .lanes = 5, .fault_entries = 1, .copy_engines = 3});
 	conform("no fault", (struct gpusvm_soft_options){.vram_bytes = 16 * MB,
 							 .flags = GPUSVM_DEVICE_NO_FAULT});
+	conform("leaves of 4K",
+		(struct gpusvm_soft_options){.vram_bytes = 32 * MB, .leaf_orders = 1});
+	conform("leaves of 4K and 2M", (struct gpusvm_soft_options){
+					   .vram_bytes = 32 * MB, .leaf_orders = 1u | 1u << 9});
 	conform("no memory", (struct gpusvm_soft_options){.flags = GPUSVM_DEVICE_NO_VRAM});
 }
 

@@ -54,24 +54,25 @@ static int fill_with(struct mm *mm, u64 address, u64 length, bool write, u64 *do
 
 #define STALLED_SPINS 64u /* looks before the leader sleeps in between */
 
-/* The leader's. */
+/* The leader's. One interval for all: who waits in it for something else, and is woken
+ * with them, looks again. */
 static void stall(struct mm *mm, u64 address)
 {
-	if (mm->n_stalled < host_array_size(mm->stalled))
-		mm->stalled[mm->n_stalled++] = address;
-	else
-		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+	bool none = mm->stalled_start == mm->stalled_end;
+
+	mm->stalled_start = none ? address : host_min(mm->stalled_start, address);
+	mm->stalled_end = host_max(none ? 0 : mm->stalled_end, address + HOST_PAGE_SIZE);
 }
 
 int fault_stalled_due(struct mm *mm, int otherwise)
 {
 	int wait;
 
-	if (!mm->n_stalled)
+	if (mm->stalled_start == mm->stalled_end)
 		return otherwise;
 	if (!events_unread(mm)) {
-		while (mm->n_stalled)
-			(void)uffd_wake(mm, mm->stalled[--mm->n_stalled], HOST_PAGE_SIZE);
+		(void)uffd_wake(mm, mm->stalled_start, mm->stalled_end - mm->stalled_start);
+		mm->stalled_start = mm->stalled_end = 0;
 		mm->stalled_turns = 0;
 		return otherwise;
 	}

@@ -244,9 +244,10 @@ struct mm {
 		u64 due, address;
 	} delayed[64];
 	u32 n_delayed;
-	/* The leader's alone: faults that an event was in the way of; see fault.c. */
-	u64 stalled[32];
-	u32 n_stalled, stalled_turns;
+	/* The leader's alone: faults that an event was in the way of lie in [stalled_start,
+	 * stalled_end), see fault.c. */
+	u64 stalled_start, stalled_end;
+	u32 stalled_turns;
 
 	struct host_thread applier;
 	struct host_mutex changes_lock; /* RANK_HOST */

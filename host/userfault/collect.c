@@ -294,7 +294,8 @@ void page_stays(struct mm *mm, struct transaction *t, unsigned i)
 static void close_holes(struct mm *mm, struct transaction *t)
 {
 	section_enter(mm, t->block);
-	for (unsigned i = 0; i < t->npages; i++)
+	t->slot->copying = t->by_copy;
+	for (unsigned i = 0; i < t->npages && !t->by_copy; i++)
 		bit_clear(t->slot->leaving, t->at + i);
 	section_leave(mm, t->block);
 }

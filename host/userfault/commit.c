@@ -93,7 +93,7 @@ static unsigned drop_run(struct mm *mm, struct mm_migrate *m, struct transaction
 		return 0;
 	section_enter(mm, t->block);
 	while (source_goes(m, t, i + n) && own.start + n * HOST_PAGE_SIZE < v.end)
-		n++;
+		bit_clear(t->slot->leaving, t->at + i + n++);
 	own.end = own.start + n * HOST_PAGE_SIZE;
 	if (n) {
 		own.next = t->block->own_removes;
@@ -726,6 +726,18 @@ static void drop_destinations(struct mm_migrate *m)
 	}
 }
 
+/* Without MOVE: all pages are where they belong. */
+static void end_copying(struct mm *mm, struct transaction *t)
+{
+	if (!t->by_copy)
+		return;
+	section_enter(mm, t->block);
+	for (unsigned i = 0; i < t->npages; i++)
+		bit_clear(t->slot->leaving, t->at + i);
+	t->slot->copying = false;
+	section_leave(mm, t->block);
+}
+
 void mm_migrate_end(struct mm_migrate *m)
 {
 	struct transaction *t = transaction_of(m);
@@ -744,6 +756,7 @@ void mm_migrate_end(struct mm_migrate *m)
 			else if (bit(t->taken, i))
 				put_back(mm, t, i);
 		}
+		end_copying(mm, t);
 		(void)uffd_wake(mm, m->start, m->end - m->start);
 		host_wake_all(block_waitq(mm, t->block));
 	}

@@ -140,7 +140,8 @@ void fault_drop(const struct mm_cpu_fault *fault)
 }
 
 /* A hole in a page that is about to leave, and whose devices have not let go yet: one
- * of them may be what faults. */
+ * of them may be what faults. Or, without MOVE, one that an application's MADV_DONTNEED
+ * has emptied while it is copied. */
 static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
 {
 	const struct slot *slot = &mm->staging.slots[entry_id(e) >> HOST_HUGE_ORDER];
@@ -149,7 +150,10 @@ static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
 
 	if (!bit(slot->leaving, entry_id(e) & (HOST_HUGE_PAGES - 1)))
 		return;
-	r = fill_with(mm, address, HOST_PAGE_SIZE, write, &done);
+	if (slot->copying) /* an engine reads it, and no write may get between */
+		r = uffd_copy_protected(mm, address, zeros, HOST_PAGE_SIZE, &done);
+	else
+		r = fill_with(mm, address, HOST_PAGE_SIZE, write, &done);
 	if (r)
 		fill_failed(mm, address, r);
 }

@@ -46,15 +46,27 @@ void wait_for_reader(struct mm *mm)
 			      host_now() + 2 * HOST_MSEC);
 }
 
-int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
+static int copy(struct mm *mm, struct uffdio_copy *copy, u64 *done)
 {
-	struct uffdio_copy copy = {.dst = dst, .src = (u64)src, .len = length};
-	int r = mm->sys->ioctl(mm->fd, UFFDIO_COPY, &copy);
+	int r = mm->sys->ioctl(mm->fd, UFFDIO_COPY, copy);
 
 	count(mm, copies);
 	if (done)
-		*done = copy.copy > 0 ? (u64)copy.copy : 0;
+		*done = copy->copy > 0 ? (u64)copy->copy : 0;
 	return r;
+}
+
+int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
+{
+	return copy(mm, &(struct uffdio_copy){.dst = dst, .src = (u64)src, .len = length}, done);
+}
+
+int uffd_copy_protected(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done)
+{
+	return copy(mm,
+		    &(struct uffdio_copy){
+			.dst = dst, .src = (u64)src, .len = length, .mode = UFFDIO_COPY_MODE_WP},
+		    done);
 }
 
 int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done)

@@ -143,6 +143,9 @@ struct slot {
 	/* Places of pages in state OUT whose devices have not let go yet: what is there
 	 * stays within everybody's reach, and holes are filled. */
 	u64 leaving[HOST_HUGE_PAGES / 64];
+	/* Without MOVE they stay there until they are dropped, but nobody writes to them:
+	 * set while they are copied. */
+	bool copying;
 	rmap_t rmaps[HOST_HUGE_PAGES]; /* of pages in state OUT */
 };
 
@@ -299,6 +302,8 @@ bool events_unread(struct mm *mm);
 
 /* System calls on U. Bytes done in *done where given. */
 int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done);
+/* The same, write-protected from the first. */
+int uffd_copy_protected(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done);
 int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done);
 int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done);
 int uffd_wake(struct mm *mm, u64 start, u64 length);

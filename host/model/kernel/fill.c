@@ -12,7 +12,7 @@
 
 #define PAGE HOST_PAGE_SIZE
 
-enum fill_kind { FILL_COPY, FILL_ZERO, FILL_POISON };
+enum fill_kind { FILL_COPY, FILL_COPY_PROTECTED, FILL_ZERO, FILL_POISON };
 
 static bool range_valid(u64 start, u64 length)
 {
@@ -61,8 +61,10 @@ static int fill_one(struct context *c, u64 at, u64 source, enum fill_kind kind)
 	if (kind == FILL_POISON)
 		p->flags = PTE_POISON;
 	else
-		pte_fill(s, at, kind == FILL_COPY ? source_bytes(source) : NULL,
-			 kind == FILL_ZERO ? PTE_ZERO : 0);
+		pte_fill(s, at, kind <= FILL_COPY_PROTECTED ? source_bytes(source) : NULL,
+			 kind == FILL_ZERO	       ? PTE_ZERO
+			 : kind == FILL_COPY_PROTECTED ? PTE_PROTECTED
+						       : 0);
 	return 0;
 }
 
@@ -83,7 +85,7 @@ again:
 	if (!r && c->changing)
 		r = -EAGAIN;
 	while (!r && done < length) {
-		if (kind == FILL_COPY) {
+		if (kind <= FILL_COPY_PROTECTED) {
 			r = source_ready(c, source + done);
 			if (r == 1)
 				goto again;
@@ -161,7 +163,9 @@ int fill_ioctl(struct context *c, unsigned long request, void *arg)
 		kernel_counts.copies++;
 		return fill_answer(
 		    c, copy->dst, copy->len, !(copy->mode & UFFDIO_COPY_MODE_DONTWAKE),
-		    fill_pages(c, copy->dst, copy->src, copy->len, FILL_COPY), &copy->copy);
+		    fill_pages(c, copy->dst, copy->src, copy->len,
+			       copy->mode & UFFDIO_COPY_MODE_WP ? FILL_COPY_PROTECTED : FILL_COPY),
+		    &copy->copy);
 	case UFFDIO_ZEROPAGE:
 		if (!range_valid(zero->range.start, zero->range.len))
 			return -EINVAL;

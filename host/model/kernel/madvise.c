@@ -42,6 +42,8 @@ static int drop_area(struct space *s, struct area *a, u64 start, u64 *end, bool 
 		mmap_read_unlock(s);
 		step();
 		context_event(c, &w);
+		if (whim(kernel.whims.late))
+			host_sleep(sched_random() % (20 * HOST_USEC));
 		step();
 		mmap_read_lock(s);
 		a = area_find(s, start);

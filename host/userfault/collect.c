@@ -386,6 +386,20 @@ static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct tr
 	return MOVE_STAYS;
 }
 
+/* Page i gets a copy of its own. An MADV_DONTNEED whose event was read before the page
+ * was taken may have dropped it since it was looked at: then this is a fault on a page
+ * that is ours, and it has to be filled as one that has not left yet. */
+static void make_private(struct mm *mm, struct transaction *t, unsigned i)
+{
+	section_enter(mm, t->block);
+	bit_set(t->slot->leaving, t->at + i);
+	section_leave(mm, t->block);
+	(void)mm->sys->madvise(entry_address(t, i), HOST_PAGE_SIZE, MADV_POPULATE_WRITE);
+	section_enter(mm, t->block);
+	bit_clear(t->slot->leaving, t->at + i);
+	section_leave(mm, t->block);
+}
+
 static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	unsigned i = 0, tries = 0, moved;
@@ -416,8 +430,7 @@ static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 			if (!populated) {
 				populated = true;
 				count(mm, ebusy);
-				(void)mm->sys->madvise(entry_address(t, i), HOST_PAGE_SIZE,
-						       MADV_POPULATE_WRITE);
+				make_private(mm, t, i);
 				break;
 			}
 			m->stayed_reason |= MM_STAYED_PINNED;

@@ -57,6 +57,7 @@ struct scenario {
 	u32 without; /* USERFAULT_WITHOUT_* */
 	bool huge;   /* the field begins as huge pages */
 	bool whole;  /* and movers take whole blocks only */
+	u32 block;   /* movers take this one only; 0: any */
 	struct kernel_whims whims;
 	struct role roles[ACTORS];
 };
@@ -595,7 +596,8 @@ static void fork_parent(void *arg)
 static void actor_mover(struct actor *a)
 {
 	static const u16 lengths[] = {1, 2, 4, 15, 16, 17, 64, 512, 512};
-	u64 block = below(BLOCKS), first = below(HOST_HUGE_PAGES);
+	u64 block = world->scenario->block ? world->scenario->block : below(BLOCKS),
+	    first = below(HOST_HUGE_PAGES);
 	u64 n = lengths[below(host_array_size(lengths))];
 	u64 start;
 
@@ -738,6 +740,19 @@ static void actor_scrap(struct actor *a)
 		must(kernel_load(kernel_self(), address, &has) == 0);
 		must(!has || has == SCRAP + page);
 	}
+	sched_progress();
+}
+
+/* The same on few pages, and more often. */
+static void actor_drop_scrap(struct actor *a)
+{
+	u64 page = below(4), address = SCRAP_BASE + page * PAGE;
+
+	(void)a;
+	if (below(2))
+		must(kernel_madvise(SCRAP_BASE, 4 * PAGE, MADV_DONTNEED) == 0);
+	else
+		must(kernel_store(kernel_self(), address, SCRAP + page) == 0);
 	sched_progress();
 }
 

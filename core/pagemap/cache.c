@@ -51,8 +51,9 @@ static bool activate(struct gpusvm_pagemap *pagemap, struct mm_region *made)
 		return false;
 	if (!pagemap->region)
 		pagemap->region = made;
-	/* Whoever takes one more has this, or was told of the pagemap by who has. */
-	host_store_release(&pagemap->ref.count, 1);
+	/* An exchange, not a store: what users before did comes before what is done when
+	 * this use is over, too. */
+	(void)host_xchg(&pagemap->ref.count, 1);
 	return true;
 }
 

@@ -234,7 +234,7 @@ static void *shrinker(void *arg)
 
 	while (!host_load_acquire(&r->stop))
 		if (gpusvm_pagemap_cache_shrink(&r->o.cache))
-			r->rounds[2]++;
+			host_add_relaxed(&r->rounds[2], 1);
 	return NULL;
 }
 

@@ -91,6 +91,7 @@ bool gpusvm_pagemap_cache_shrink(struct gpusvm_pagemap_cache *cache)
 {
 	struct gpusvm_pagemap *pagemap = cache->pagemap;
 	struct mm_region *region = NULL;
+	void *scratch = NULL;
 	bool idle;
 
 	host_mutex_lock(&cache->lock);
@@ -98,8 +99,10 @@ bool gpusvm_pagemap_cache_shrink(struct gpusvm_pagemap_cache *cache)
 	if (idle) {
 		region = pagemap->region;
 		pagemap->region = NULL;
+		scratch = host_xchg(&pagemap->scratch, NULL);
 	}
 	host_mutex_unlock(&cache->lock);
+	host_free(scratch);
 	if (region)
 		mm_region_destroy(region);
 	return idle;

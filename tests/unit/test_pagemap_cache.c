@@ -124,9 +124,11 @@ static void test_revived_at_no_cost(void **state)
 	assert_int_equal(host_posix_alloc_count(), allocated);
 	assert_ptr_equal(o.pagemap.region, region);
 	gpusvm_pagemap_put(&o.pagemap);
-	/* Under pressure it goes, and comes again. */
+	/* Under pressure it goes, with what was kept for migrations, and comes again. */
+	o.pagemap.scratch = host_alloc(64);
 	assert_true(gpusvm_pagemap_cache_shrink(&o.cache));
 	assert_null(o.pagemap.region);
+	assert_null(o.pagemap.scratch);
 	assert_true(gpusvm_pagemap_cache_shrink(&o.cache));
 	assert_int_equal(get(&o), 1);
 	assert_non_null(o.pagemap.region);

@@ -28,6 +28,7 @@
 #include "host/posix/internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <time.h>
 
 #define WORKERS 2u
@@ -38,6 +39,7 @@ struct worker {
 	struct host_thread thread;
 	struct host_work *running;
 	bool again; /* running was queued while it ran */
+	bool ready;
 	pthread_t self;
 };
 
@@ -162,13 +164,25 @@ static void locked_wait_todo(u64 due)
 	HOST_CHECK(err == 0 || err == ETIMEDOUT);
 }
 
+/* To join a thread is to free what malloc gave for it; the first free of a thread has
+ * malloc map a pool for it. So that nothing is mapped later on, it is done now. */
+static void warm_malloc(void)
+{
+	void *volatile p = malloc(1);
+
+	free(p);
+}
+
 static void worker_main(void *arg)
 {
 	struct worker *worker = arg;
 	u64 due;
 
+	warm_malloc();
 	raw_lock(&pool.lock);
 	worker->self = pthread_self();
+	worker->ready = true;
+	HOST_CHECK(pthread_cond_broadcast(&pool.done) == 0);
 	while (!pool.stopping) {
 		due = locked_expire(pool.delayed ? host_now() : 0);
 		if (pool.ready) {
@@ -193,6 +207,8 @@ int host_work_start(void)
 		if (!err) {
 			raw_lock(&pool.lock);
 			pool.n_workers++;
+			while (!pool.workers[i].ready)
+				HOST_CHECK(pthread_cond_wait(&pool.done, &pool.lock) == 0);
 			raw_unlock(&pool.lock);
 		}
 	}
@@ -221,8 +237,10 @@ void host_work_stop(void)
 	pool.stopping = true;
 	HOST_CHECK(pthread_cond_broadcast(&pool.todo) == 0);
 	raw_unlock(&pool.lock);
-	for (i = 0; i < WORKERS; i++)
+	for (i = 0; i < WORKERS; i++) {
 		host_thread_join(&pool.workers[i].thread);
+		pool.workers[i].ready = false;
+	}
 
 	raw_lock(&pool.lock);
 	locked_drop_all();

@@ -298,6 +298,45 @@ static void test_bind(void **state)
 	munmap(p, 512 * PAGE);
 }
 
+/* Bytes that are mapped, by whatever. */
+static size_t mapped_bytes(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long long start, end;
+	char line[512];
+	size_t sum = 0;
+
+	assert_non_null(maps);
+	setvbuf(maps, line + 256, _IOFBF, 256); /* no buffer of malloc's */
+	while (fscanf(maps, "%llx-%llx%*[^\n]", &start, &end) == 2)
+		sum += end - start;
+	fclose(maps);
+	return sum;
+}
+
+/* A device comes and goes without a mapping outside of the library's reserve. */
+static void test_bind_maps_nothing(void **state)
+{
+	struct gpusvm_device_desc desc = {.size = sizeof(desc), .vram_bytes = 8 * MB};
+	unsigned char *p = map_filled(64, 1);
+	struct gpusvm_moved m;
+	size_t before;
+	int index;
+
+	(void)mapped_bytes();
+	before = mapped_bytes();
+	for (int i = 0; i < 5; i++) {
+		index = gpusvm_device_bind(svm, &desc);
+		assert_true(index > 0);
+		assert_int_equal(move(p, 64, gpusvm_device(index), 0, &m), 0);
+		assert_int_equal(mapped_bytes(), before);
+		assert_int_equal(gpusvm_device_unbind(svm, index), 0);
+		usleep(20000); /* its threads are joined by now, most likely */
+		assert_int_equal(mapped_bytes(), before);
+	}
+	munmap(p, 64 * PAGE);
+}
+
 struct busy {
 	int device;
 	unsigned char *p;
@@ -494,6 +533,7 @@ int main(int argc, char **argv)
 	    LINKED(test_link_down),
 	    LINKED(test_touch_while_it_moves),
 	    LINKED(test_bind),
+	    LINKED(test_bind_maps_nothing),
 	    LINKED(test_unbind_under_load),
 	    LINKED(test_fd),
 	    LINKED(test_fd_many),

@@ -161,6 +161,21 @@ static void link_step(struct sim *s, struct sim_actor *a)
 		op_link(a, from, (from + 1) % (int)s->n_devices, sim_below(a, 2));
 }
 
+/* Each linked to each, the pages spread over them. */
+static void prepare_linked(struct sim *s)
+{
+	struct sim_actor main = {.sim = s, .index = SIM_ACTORS};
+
+	for (u32 from = 0; from < s->n_devices; from++)
+		for (u32 to = 0; to < s->n_devices; to++)
+			if (from != to)
+				op_link(&main, (int)from, (int)to, true);
+	for (u32 page = 0; page < host_min(s->scenario->pages, SIM_WATCHED); page++) {
+		op_store(&main, -1, page, page % SIM_WORDS);
+		op_prefetch(&main, page, 1, (int)(page % s->n_devices));
+	}
+}
+
 /* Pages [8, 24) are the remapper's own. */
 #define OWN_FIRST 8u
 #define OWN_PAGES 16u
@@ -440,6 +455,19 @@ const struct sim_scenario sim_scenario_table[] = {
 		  {"gpu0", beside_step, 5, 0},
 		  {"gpu1", beside_step, 4, 1},
 		  {"evict", evict_step, 3, -1}},
+    },
+    {
+	.name = "unbind-peer",
+	.about = "a device is unbound while others have its pages mapped, or pull them",
+	.devices = 3,
+	.pages = 6,
+	.flags = MODEL_RW,
+	.prepare = prepare_linked,
+	.roles = {{"unbind", unbind_step, 1, 0},
+		  {"gpu1", access_step, 4, 1},
+		  {"gpu2", access_step, 4, 2},
+		  {"link", link_step, 3, -1},
+		  {"move", move_step, 4, -1}},
     },
     {
 	.name = "links",

@@ -67,7 +67,8 @@ static int own_frame(struct mm *mm, u64 address)
 		map_huge(mm, address, made);
 		made = NULL;
 	} else if (!huge && model_vma_at(mm, address) && !p->txn &&
-		   (tell || p->state == MODEL_NONE) && p->state != MODEL_DEVICE) {
+		   (tell || p->state == MODEL_NONE) && p->state != MODEL_DEVICE &&
+		   p->state != MODEL_SWAP) {
 		struct model_block *block = model_block(mm, address);
 		struct model_frame *old = p->state == MODEL_SYSTEM ? p->what : NULL;
 
@@ -88,6 +89,86 @@ static int own_frame(struct mm *mm, u64 address)
 		model_backing_free(made);
 	return 0;
 }
+
+/* ---- Swap ------------------------------------------------------------------ */
+
+/* May the page go? Lock held. */
+static bool may_swap(struct mm *mm, u64 address)
+{
+	struct model_page *p = model_page(mm, address);
+	struct model_vma *vma = model_vma_at(mm, address);
+	struct model_frame *frame;
+
+	if (!p || !vma || vma->flags & (MODEL_SHARED | MODEL_FILE) || p->state != MODEL_SYSTEM ||
+	    p->txn || p->busy)
+		return false;
+	frame = p->what;
+	return host_load_acquire(&frame->refs) == 1 && !host_load_acquire(&frame->dma);
+}
+
+int model_swap_out(struct mm *mm, u64 address)
+{
+	struct model_backing *slot;
+	struct model_page *p;
+	struct model_inv inv;
+	int err = -EBUSY;
+
+	if (!host_is_aligned(address, HOST_PAGE_SIZE))
+		return -EINVAL;
+	slot = model_backing_alloc(0);
+	if (!slot)
+		return -EBUSY;
+	(void)model_inv_begin(mm, &inv, address, address + HOST_PAGE_SIZE, MM_EVENT_CLEAR, NULL,
+			      true);
+	host_mutex_lock(&mm->lock);
+	/* Devices have let go: only now is it seen who else uses it. */
+	if (may_swap(mm, address)) {
+		model_block_split(mm, model_block(mm, address));
+		p = model_page(mm, address);
+		model_cpu_copy(slot->bytes, model_frame_bytes(p->what), HOST_PAGE_SIZE);
+		model_frame_put(mm, p->what);
+		model_frame_get(&slot->frames[0]);
+		p->state = MODEL_SWAP;
+		p->what = &slot->frames[0];
+		slot = NULL;
+		err = 0;
+	}
+	host_mutex_unlock(&mm->lock);
+	model_inv_end(mm, &inv);
+	if (slot)
+		model_backing_free(slot);
+	return err;
+}
+
+/* No lock held. What is in swap no device has: nobody is told. */
+static int swap_in(struct mm *mm, u64 address)
+{
+	struct model_backing *made = NULL;
+	struct model_page *p;
+
+	if (!model_site_fails_locked_out(mm, MODEL_FAIL_SYSTEM_PAGE))
+		made = model_backing_alloc(0);
+	if (!made)
+		return -ENOMEM;
+	host_mutex_lock(&mm->lock);
+	p = model_page(mm, address);
+	if (p->state == MODEL_SWAP && !p->txn) {
+		struct model_frame *slot = p->what;
+
+		model_cpu_copy(made->bytes, model_frame_bytes(slot), HOST_PAGE_SIZE);
+		model_frame_get(&made->frames[0]);
+		p->state = MODEL_SYSTEM;
+		p->what = &made->frames[0];
+		model_frame_put(mm, slot);
+		made = NULL;
+	}
+	host_mutex_unlock(&mm->lock);
+	if (made)
+		model_backing_free(made);
+	return 0;
+}
+
+/* ---- Faults ---------------------------------------------------------------- */
 
 /* A CPU fault on a device page. Lock held, and held again afterwards.
  * 0: look again; > 0: after so many ns; negative: lost. */
@@ -143,6 +224,12 @@ static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 		if (ret > 0)
 			wait_some(mm, (u64)ret);
 		return ret < 0 ? -EIO : 0;
+	}
+	if (p->state == MODEL_SWAP) {
+		host_mutex_unlock(&mm->lock);
+		err = swap_in(mm, address);
+		host_mutex_lock(&mm->lock);
+		return err;
 	}
 	if (p->state == MODEL_SYSTEM &&
 	    (!write || vma->flags & MODEL_SHARED || model_frame_exclusive(frame)))
@@ -289,7 +376,8 @@ static int range_page(struct mm_range_fault *rf, u64 address, mm_pfn_t *pfn)
 		host_mutex_lock(&mm->lock);
 		return ret;
 	}
-	if (!p || (!fault_in && (p->txn || p->state == MODEL_NONE)))
+	if (!p || (!fault_in &&
+		   (p->txn || p->state == MODEL_NONE || p->state == MODEL_SWAP)))
 		return 1;
 	if (p->txn) {
 		model_wait(mm);

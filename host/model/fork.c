@@ -130,7 +130,7 @@ static int fork_page(struct mm *mm, struct model_block *block, unsigned i,
 	} else if (vma && p->state != MODEL_NONE) {
 		q->state = p->state;
 		q->what = p->what;
-		if (p->state == MODEL_SYSTEM)
+		if (p->state == MODEL_SYSTEM || p->state == MODEL_SWAP)
 			model_frame_get(p->what);
 	}
 	if (made) {

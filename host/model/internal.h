@@ -29,13 +29,14 @@ struct model_backing {
 	struct model_frame frames[];
 };
 
-enum model_state { MODEL_NONE, MODEL_ZERO, MODEL_SYSTEM, MODEL_DEVICE };
+/* SWAP: what is the slot, a frame that nothing maps. */
+enum model_state { MODEL_NONE, MODEL_ZERO, MODEL_SYSTEM, MODEL_DEVICE, MODEL_SWAP };
 
 struct model_page {
 	u8 state;
 	bool busy;	/* injected */
 	bool committed; /* moving, and what is now the destination */
-	void *what;	/* struct model_frame or struct mm_page, by state */
+	void *what;	/* struct model_frame (SYSTEM, SWAP) or struct mm_page, by state */
 	const void *txn; /* moving: the migration it belongs to, which owns the frame
 			  * until commit; an unmapping leaves the frame to it */
 };

@@ -82,6 +82,8 @@ static u32 refusal(struct mm_migrate *m, const struct model_vma *vma, struct mod
 		return MM_STAYED_NOT_MIGRATABLE;
 	if (p->txn || p->busy)
 		return MM_STAYED_BUSY;
+	if (p->state == MODEL_SWAP)
+		return MM_STAYED_BUSY;
 	if (p->state != MODEL_SYSTEM)
 		return 0;
 	if (host_load_acquire(&frame->pins))

@@ -253,7 +253,7 @@ static void zap_page(struct mm *mm, struct model_page *p, struct mm_page **free)
 {
 	bool owned = p->txn && !p->committed;
 
-	if (p->state == MODEL_SYSTEM && !owned) {
+	if ((p->state == MODEL_SYSTEM || p->state == MODEL_SWAP) && !owned) {
 		model_frame_put(mm, p->what);
 	} else if (p->state == MODEL_DEVICE && !owned) {
 		struct mm_page *page = p->what;

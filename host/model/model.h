@@ -51,6 +51,10 @@ int model_mremap(struct mm *mm, u64 start, u64 end, u64 to, bool dontunmap);
 /* flags: MODEL_READ and MODEL_WRITE. */
 int model_mprotect(struct mm *mm, u64 start, u64 end, u32 flags);
 int model_dontneed(struct mm *mm, u64 start, u64 end);
+/* Writes the page at address to swap, if it is in system memory, this process's alone,
+ * and not in use; the next access brings it back. -EBUSY: it is not so. -EINVAL: not
+ * page aligned. */
+int model_swap_out(struct mm *mm, u64 address);
 /* A child with a copy (private) of everything. */
 int model_fork(struct mm *mm, struct mm **child);
 /* What an OOM reaper does: MADV_DONTNEED that must not block. -EAGAIN. */

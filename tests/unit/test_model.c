@@ -328,6 +328,44 @@ static void test_migrate(void **state)
 	assert_int_equal(dev_users, 0);
 }
 
+/* Swap: a page that is in use stays, one in swap does not migrate, and comes back. */
+static void test_swap(void **state)
+{
+	struct model_frame *pin;
+	struct mm_page_state page;
+	struct mm *child;
+
+	(void)state;
+	assert_int_equal(model_mmap(mm, P(0), P(8), MODEL_RW), 0);
+	for (unsigned i = 0; i < 4; i++)
+		put(mm, P(i), i + 1);
+	assert_int_equal(model_swap_out(mm, P(0)), 0);
+	assert_int_equal(model_swap_out(mm, P(0)), -EBUSY);
+	assert_int_equal(model_swap_out(mm, P(7)), -EBUSY); /* never touched */
+	assert_int_equal(model_swap_out(mm, P(9)), -EBUSY); /* a hole */
+	assert_int_equal(model_pin(mm, P(1), &pin), 0);
+	assert_int_equal(model_swap_out(mm, P(1)), -EBUSY);
+	model_unpin(pin);
+	assert_int_equal(to_device(mm, P(0), 2, 0, 0), 1);
+	assert_int_equal(model_swap_out(mm, P(1)), -EBUSY); /* on the device */
+	mm_page_states(mm, P(0), P(1), &page);
+	assert_int_equal(page.flags & MM_STATE_POPULATED, MM_STATE_POPULATED);
+	/* Slots are shared with a child, dropped, and moved with their mapping. */
+	assert_int_equal(model_swap_out(mm, P(2)), 0);
+	assert_int_equal(model_swap_out(mm, P(3)), 0);
+	assert_int_equal(model_fork(mm, &child), 0);
+	assert_int_equal(model_mremap(mm, P(2), P(3), P(100), false), 0);
+	assert_int_equal(model_dontneed(mm, P(3), P(4)), 0);
+	assert_int_equal(get(mm, P(0)), 1);
+	assert_int_equal(get(mm, P(1)), 2);
+	assert_int_equal(get(mm, P(100)), 3);
+	assert_int_equal(get(mm, P(3)), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(get(child, P(i)), i + 1);
+	assert_null(model_check(child, true));
+	model_mm_destroy(child);
+}
+
 static u32 remapped;
 static void remap_thread(void *arg)
 {
@@ -683,7 +721,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_memory),	   TEST(test_huge),
 		TEST(test_fork),	   TEST(test_migrate),
-		TEST(test_mremap_waits),
+		TEST(test_mremap_waits),	   TEST(test_swap),
 		TEST(test_huge_lost_in_part), TEST(test_no_huge_at_home),
 		TEST(test_notifier),	   TEST(test_notifier_waits),
 		TEST(test_range_fault),	   TEST(test_violation),

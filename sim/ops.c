@@ -478,6 +478,15 @@ void op_unbind(struct sim_actor *a, int device)
 	end(a);
 }
 
+void op_shrink(struct sim_actor *a)
+{
+	begin(a);
+	sched_note("what is idle is given back");
+	gpusvm_driver_shrink(a->sim->driver);
+	sched_note("giving back is over");
+	end(a);
+}
+
 void op_pin(struct sim_actor *a, u32 page, u32 word)
 {
 	struct sim *s = a->sim;
@@ -500,6 +509,18 @@ void op_pin(struct sim_actor *a, u32 page, u32 word)
 		model_unpin(pin);
 	}
 	sched_note("the pin of page %u is over (%d)", page, err);
+	end(a);
+}
+
+void op_swap(struct sim_actor *a, u32 page)
+{
+	struct sim *s = a->sim;
+	int err;
+
+	begin(a);
+	sched_note("page %u is swapped out", page);
+	err = model_swap_out(s->mm, page_va(s, page));
+	sched_note("page %u is in swap (%d)", page, err);
 	end(a);
 }
 

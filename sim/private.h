@@ -69,6 +69,7 @@ struct sim_scenario {
 	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
 	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */
 	u64 timeslice;
+	u64 keepalive; /* of device memory that nothing uses */
 	void (*prepare)(struct sim *s); /* before the actors; may be NULL */
 	struct sim_role roles[SIM_ACTORS];
 };
@@ -141,7 +142,11 @@ void op_fork(struct sim_actor *a);
 void op_prefetch(struct sim_actor *a, u32 page, u32 n, int to);
 void op_evict(struct sim_actor *a, int device);
 void op_unbind(struct sim_actor *a, int device);
+/* What nothing uses is given back. */
+void op_shrink(struct sim_actor *a);
 void op_pin(struct sim_actor *a, u32 page, u32 word);
+/* If it can go. */
+void op_swap(struct sim_actor *a, u32 page);
 void op_exit(struct sim_actor *a);
 void op_bind(struct sim_actor *a, int device, u32 page, u32 n);
 void op_unbind_interval(struct sim_actor *a, int device, u32 page, u32 n);

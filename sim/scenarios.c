@@ -120,6 +120,18 @@ static void pin_step(struct sim *s, struct sim_actor *a)
 	op_pin(a, any_page(s, a), any_word(a));
 }
 
+static void shrink_step(struct sim *s, struct sim_actor *a)
+{
+	if (sim_below(a, 2))
+		host_sleep(s->scenario->keepalive); /* longer than it is kept */
+	op_shrink(a);
+}
+
+static void swap_step(struct sim *s, struct sim_actor *a)
+{
+	op_swap(a, any_page(s, a));
+}
+
 static void exit_step(struct sim *s, struct sim_actor *a)
 {
 	op_exit(a);
@@ -353,6 +365,20 @@ const struct sim_scenario sim_scenario_table[] = {
 		  {"cpu", access_step, 4, -1}},
     },
     {
+	.name = "idle-cache",
+	.about = "memory that was just given up is used again, shrunk and unbound",
+	.devices = 2,
+	.pages = 4,
+	.flags = MODEL_RW,
+	.keepalive = HOST_MSEC,
+	.roles = {{"unbind", unbind_step, 1, 0},
+		  {"move", move_step, 6, -1},
+		  {"shrink", shrink_step, 4, -1},
+		  {"evict", evict_step, 4, -1},
+		  {"cpu", access_step, 4, -1},
+		  {"gpu0", access_step, 4, 0}},
+    },
+    {
 	.name = "last-reference",
 	.about = "the last frames go while their device is unbound",
 	.devices = 1,
@@ -404,6 +430,30 @@ const struct sim_scenario sim_scenario_table[] = {
 	.pages = 4,
 	.flags = MODEL_RW,
 	.roles = {{"pin", pin_step, 5, -1}, {"gpu", device_step, 5, 0}, {"move", move_step, 4, -1}},
+    },
+    {
+	.name = "swap",
+	.about = "pages go to swap and come back under devices and migrations",
+	.devices = 1,
+	.pages = 5,
+	.flags = MODEL_RW,
+	.prepare = prepare_written,
+	.roles = {{"swap", swap_step, 8, -1},
+		  {"gpu", device_step, 5, 0},
+		  {"cpu", access_step, 5, -1},
+		  {"move", move_step, 4, -1},
+		  {"fork", fork_step, 1, -1}},
+    },
+    {
+	.name = "shared",
+	.about = "shared memory stays, and devices use it where it is",
+	.devices = 2,
+	.pages = 6,
+	.flags = MODEL_RW | MODEL_SHARED,
+	.roles = {{"map", remap_step, 4, -1},
+		  {"gpu0", device_step, 4, 0},
+		  {"gpu1", access_step, 4, 1},
+		  {"cpu", access_step, 4, -1}},
     },
     {
 	.name = "exit",

@@ -211,7 +211,8 @@ static void link_all(struct sim *s)
 static void begin(struct sim *s, const struct sim_case *c)
 {
 	const struct sim_scenario *sc = &sim_scenario_table[c->scenario];
-	struct gpusvm_driver_options options = {.timeslice = sc->timeslice, .workers = 1};
+	struct gpusvm_driver_options options = {
+	    .timeslice = sc->timeslice, .keepalive = sc->keepalive, .workers = 1};
 	u64 start = SIM_BASE + sc->first * HOST_PAGE_SIZE;
 
 	s->c = c;

@@ -461,8 +461,10 @@ int driver_memory_init(struct driver_device *dd)
 				  dd->driver->options.keepalive);
 	dd->pagemap.dev = dd;
 	/* What cannot be moved there is copied. */
-	if (dd->device->caps.flags & GPUSVM_DEVICE_ZERO_COPY && dd->ops->memory_base)
-		(void)mm_region_set_memory(dd->pagemap.region, dd->ops->memory_base(dd->device));
+	if (dd->device->caps.flags & GPUSVM_DEVICE_ZERO_COPY && dd->ops->memory_base &&
+	    !mm_memory_add(dd->driver->mm, dd->ops->memory_base(dd->device),
+			   dd->device->caps.vram_bytes))
+		dd->pagemap.memory = dd->ops->memory_base(dd->device);
 	host_mutex_init(&dd->lru_lock, RANK_DRIVER_LRU);
 	host_waitq_init(&dd->populate_idle);
 	dd->has_memory = true;
@@ -476,6 +478,8 @@ void driver_memory_fini(struct driver_device *dd)
 	driver_memory_drain(dd);
 	HOST_WARN_ON(dd->lru);
 	gpusvm_pagemap_cache_fini(&dd->cache);
+	if (dd->pagemap.memory)
+		mm_memory_remove(dd->driver->mm, dd->pagemap.memory, dd->device->caps.vram_bytes);
 	host_waitq_destroy(&dd->populate_idle);
 	host_mutex_destroy(&dd->lru_lock);
 	free_tables(dd);

@@ -59,7 +59,7 @@ enum {
 	MM_CAP_EVENTS = 1u << 4,	/* every change but of protections is heard */
 	MM_CAP_EXCLUSIVE = 1u << 5,	/* mm_make_exclusive works */
 	MM_CAP_REMAP = 1u << 6,		/* MM_EVENT_REMAP is told */
-	MM_CAP_NO_DMA = 1u << 7,	/* a device may put the process's own addresses on the bus */
+	MM_CAP_NO_DMA = 1u << 7, /* a device may put the process's own addresses on the bus */
 };
 
 struct mm_caps {
@@ -219,12 +219,15 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 /* All frames must be free (warned and leaked otherwise). May sleep. */
 void mm_region_destroy(struct mm_region *region);
 void *mm_region_priv(struct mm_region *region);
-/* Its frames are ordinary memory of this process, from base on: aligned to 2M, mapped
- * private and writable, of no one else's use until mm_region_destroy. Then pages can go
- * there and come back without a copy: see mm_migrate_move. Before the first frame is
- * used. -EOPNOTSUPP: the home cannot, and pages are copied. May sleep. Linux:
+/* Memory of a device that is ordinary memory of this process: pages can go there and come
+ * back without a copy, see mm_migrate_moves. From base on, aligned to 2M, mapped private
+ * and writable; nobody else maps it otherwise until mm_memory_remove, when no frame of
+ * it is in use. -EOPNOTSUPP: the home cannot, and pages are copied. May sleep. Linux:
  * device-coherent memory, roughly. */
-int mm_region_set_memory(struct mm_region *region, void *base);
+int mm_memory_add(struct mm *mm, void *base, u64 bytes);
+void mm_memory_remove(struct mm *mm, void *base, u64 bytes);
+/* The frames of the region are such memory, from base on. Before the first is used. */
+void mm_region_set_memory(struct mm_region *region, void *base);
 
 /* A free frame of the given order (0, or HOST_HUGE_ORDER and index aligned),
  * made usable: data is kept until it is freed. The frame starts with one

@@ -41,6 +41,7 @@ void gpusvm_pagemap_cache_fini(struct gpusvm_pagemap_cache *cache)
 {
 	host_work_cancel(&cache->shrink);
 	HOST_WARN_ON(!gpusvm_pagemap_cache_shrink(cache));
+	host_free(cache->pagemap->scratch);
 	host_mutex_destroy(&cache->lock);
 }
 

@@ -149,7 +149,8 @@ static bool place(struct pagemap_migration *w, unsigned i)
 	w->units++;
 	w->frames += n;
 	if (!move)
-		pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src, n * HOST_PAGE_SIZE);
+		pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src,
+				   n * HOST_PAGE_SIZE);
 	return true;
 }
 

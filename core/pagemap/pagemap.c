@@ -18,7 +18,11 @@ static const struct mm_region_ops region_ops = {
 
 int pagemap_region_create(struct gpusvm_pagemap *pagemap, u64 npages, struct mm_region **ret)
 {
-	return mm_region_create(npages, &region_ops, pagemap, ret);
+	int err = mm_region_create(npages, &region_ops, pagemap, ret);
+
+	if (!err && pagemap->memory)
+		mm_region_set_memory(*ret, pagemap->memory);
+	return err;
 }
 
 int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_pagemap_ops *ops,
@@ -28,6 +32,7 @@ int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_page
 	host_ref_init(&pagemap->ref);
 	pagemap->revoked = 0;
 	pagemap->scratch = NULL;
+	pagemap->memory = NULL;
 	pagemap->dev = NULL;
 	return pagemap_region_create(pagemap, npages, &pagemap->region);
 }

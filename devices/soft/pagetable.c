@@ -184,9 +184,13 @@ static void small_write(struct soft_pt_dir *dir, u64 va, u64 leaf)
 /* The largest leaf that begins at va, in a run that has so many pages left. */
 static unsigned leaf_order_for(const struct soft_pt *pt, u64 va, u64 address, u64 pages)
 {
-	if (!(pt->no_orders >> HOST_HUGE_ORDER & 1) && pages >= HOST_HUGE_PAGES && host_is_aligned(va | address, HOST_HUGE_SIZE))
+	bool medium = !(pt->no_orders >> SOFT_ORDER_64K & 1);
+	bool huge = !(pt->no_orders >> HOST_HUGE_ORDER & 1);
+
+	if (huge && pages >= HOST_HUGE_PAGES && host_is_aligned(va | address, HOST_HUGE_SIZE))
 		return HOST_HUGE_ORDER;
-	if (!(pt->no_orders >> SOFT_ORDER_64K & 1) && pages >= PAGES_64K && host_is_aligned(va | address, HOST_PAGE_SIZE * PAGES_64K))
+	if (medium && pages >= PAGES_64K &&
+	    host_is_aligned(va | address, HOST_PAGE_SIZE * PAGES_64K))
 		return SOFT_ORDER_64K;
 	return 0;
 }

@@ -13,7 +13,7 @@ struct gpusvm_soft_options {
 	unsigned copy_engines;	/* 0: 2 */
 	unsigned fault_entries; /* 0: 64; rounded up to a power of two */
 	u64 flags;		/* GPUSVM_DEVICE_* */
-	u32 leaf_orders;	/* 0: leaves of 4K, 64K and 2M; else those whose bit is set, 4K too */
+	u32 leaf_orders; /* 0: leaves of 4K, 64K and 2M; else of 4K and where a bit is set */
 	u64 flush_latency;	/* ns from the beginning of a flush to its end, at least */
 	bool no_system_atomics; /* as a device behind a bus that has none */
 };

@@ -40,11 +40,25 @@ void mm_region_destroy(struct mm_region *region)
 	host_free(region);
 }
 
-int mm_region_set_memory(struct mm_region *region, void *base)
+int mm_memory_add(struct mm *mm, void *base, u64 bytes)
+{
+	(void)mm;
+	(void)base;
+	(void)bytes;
+	return -EOPNOTSUPP;
+}
+
+void mm_memory_remove(struct mm *mm, void *base, u64 bytes)
+{
+	(void)mm;
+	(void)base;
+	(void)bytes;
+}
+
+void mm_region_set_memory(struct mm_region *region, void *base)
 {
 	(void)region;
 	(void)base;
-	return -EOPNOTSUPP;
 }
 
 bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)

@@ -79,13 +79,12 @@ fail:
 	return -ENOMEM;
 }
 
-int mm_region_set_memory(struct mm_region *r, void *base)
+int mm_memory_add(struct mm *mm, void *base, u64 bytes)
 {
-	struct mm *mm = r->mm;
-	u64 start = (u64)(uintptr_t)base, bytes = r->npages << HOST_PAGE_SHIFT;
+	u64 start = (u64)(uintptr_t)base;
 	int err;
 
-	if (!base || !host_is_aligned(start, HOST_HUGE_SIZE) || !mm->info.move)
+	if (!base || !host_is_aligned(start | bytes, HOST_HUGE_SIZE) || !mm->info.move)
 		return -EOPNOTSUPP;
 	/* What a child shares cannot be moved. */
 	err = mm->sys->madvise(start, bytes, MADV_DONTFORK);
@@ -95,22 +94,22 @@ int mm_region_set_memory(struct mm_region *r, void *base)
 		(void)mm->sys->madvise(start, bytes, MADV_DOFORK);
 		return -EOPNOTSUPP;
 	}
-	host_store_release(&r->memory, start);
 	return 0;
 }
 
-/* It is nobody's again: as it was before. */
-static void memory_release(struct mm_region *r)
+/* It is as it was before. */
+void mm_memory_remove(struct mm *mm, void *base, u64 bytes)
 {
-	struct mm *mm = r->mm;
-	u64 bytes = r->npages << HOST_PAGE_SHIFT;
-	struct uffdio_range range = {.start = r->memory, .len = bytes};
+	struct uffdio_range range = {.start = (u64)(uintptr_t)base, .len = bytes};
 
-	if (!r->memory)
-		return;
 	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
-	(void)mm->sys->madvise(r->memory, bytes, MADV_DONTNEED);
-	(void)mm->sys->madvise(r->memory, bytes, MADV_DOFORK);
+	(void)mm->sys->madvise(range.start, bytes, MADV_DONTNEED);
+	(void)mm->sys->madvise(range.start, bytes, MADV_DOFORK);
+}
+
+void mm_region_set_memory(struct mm_region *r, void *base)
+{
+	host_store_release(&r->memory, (u64)(uintptr_t)base);
 }
 
 u64 frame_memory(struct mm *mm, u32 id)
@@ -139,7 +138,6 @@ void mm_region_destroy(struct mm_region *r)
 
 	if (HOST_WARN_ON(host_read_once(&r->used_small) || host_read_once(&r->used_heads)))
 		return;
-	memory_release(r);
 	host_mutex_lock(&mm->regions_lock);
 	for (unsigned i = 0; i < REGIONS; i++)
 		if (mm->regions[i] == r)

@@ -88,6 +88,8 @@ struct gpusvm_pagemap {
 	/* What a migration works on (core/pagemap), while none does; atomic. Making it anew
 	 * each time costs more than moving 2M of pages that need no copy. */
 	void *scratch;
+	/* Its frames are this memory, which mm_memory_add knows; NULL: not. Set after init. */
+	void *memory;
 	/* The device whose memory it is, as other pagemaps' device_map knows it: pages
 	 * of theirs are then copied over directly. Set after init; NULL: they stay. */
 	void *dev;

@@ -78,7 +78,8 @@ static void test_4k(void **state)
 static void test_frames_are_used_again(void **state)
 {
 	for (unsigned round = 0; round < 12; round++) {
-		unsigned char *p = map_aligned(N * PAGE, round % 2 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+		unsigned char *p =
+			map_aligned(N * PAGE, round % 2 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 
 		if (round % 3)
 			fill(p, N, round);
@@ -90,9 +91,9 @@ static void test_frames_are_used_again(void **state)
 			assert_int_equal(madvise(p + 5 * PAGE, 9 * PAGE, MADV_DONTNEED), 0);
 		for (size_t i = 0; i < N * PAGE; i += 61) {
 			bool dropped = round % 4 == 2 && i >= 5 * PAGE && i < 14 * PAGE;
-			unsigned want = round % 3 && !dropped ?
-						(unsigned char)(i * 7 + (i >> 12) + round) :
-						0;
+			unsigned want = round % 3 && !dropped
+						? (unsigned char)(i * 7 + (i >> 12) + round)
+						: 0;
 
 			if (round % 4 == 3)
 				break; /* all of it goes from the device */
@@ -181,9 +182,9 @@ static void test_oversubscribed(void **state)
 
 static void test_kinds(void **state)
 {
-	struct gpusvm_device_desc desc = { .size = sizeof(desc),
-					   .flags = GPUSVM_DEVICE_COHERENT };
-	struct gpusvm_options options = { .size = sizeof(options), .devices = &desc,
+	struct gpusvm_device_desc desc = { .size = sizeof(desc), .flags = GPUSVM_DEVICE_COHERENT };
+	struct gpusvm_options options = { .size = sizeof(options),
+					  .devices = &desc,
 					  .n_devices = 1 };
 	struct gpusvm_device_info info = { .size = sizeof(info) };
 

@@ -230,6 +230,31 @@ static void test_prefetch_to_where_it_is_preferred(void **state)
 	munmap(p, 32 * PAGE);
 }
 
+/* A descriptor names a device; advice remembers the device, and needs it no more. */
+static void test_by_descriptor(void **state)
+{
+	unsigned char *p = map_filled(8, 4);
+	struct gpusvm_location where;
+	int64_t value;
+	int fd = gpusvm_pagemap_fd(svm, 0, 0), foreign = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0 && foreign >= 0);
+	where = gpusvm_fd(fd);
+	assert_int_equal(advise(p, 4 * PAGE, GPUSVM_PREFERRED_LOCATION, 1, where), 0);
+	assert_int_equal(advise(p, 4 * PAGE, GPUSVM_ACCESSED_BY, 1, where), 0);
+	assert_int_equal(advise(p, PAGE, GPUSVM_PREFERRED_LOCATION, 1, gpusvm_fd(foreign)),
+			 -ENODEV);
+	assert_int_equal(advise(p, PAGE, GPUSVM_ACCESSED_BY, 1, gpusvm_fd(-1)), -ENODEV);
+	assert_int_equal(gpusvm_advice_get(svm, p, PAGE, GPUSVM_ACCESSED_BY, &value, &where), 0);
+	assert_int_equal(value, 1);
+	close(fd);
+	close(foreign);
+	assert_int_equal(where_of(p, 4 * PAGE, GPUSVM_PREFERRED_LOCATION).type,
+			 GPUSVM_LOCATION_DEVICE);
+	assert_int_equal(where_of(p, 4 * PAGE, GPUSVM_PREFERRED_LOCATION).device, 0);
+	munmap(p, 8 * PAGE);
+}
+
 static void test_of_an_unbound_device(void **state)
 {
 	unsigned char *p = map_filled(8, 4);
@@ -260,6 +285,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_granularity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prefetch_to_where_it_is_preferred, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_by_descriptor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_of_an_unbound_device, setup, teardown),
 	};
 

@@ -55,6 +55,13 @@ static inline unsigned pagemap_mpfn_pages(mm_mpfn_t mpfn)
 	return mpfn & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : 1;
 }
 
+/* ---- count.c -------------------------------------------------------------- */
+
+/* After mm_migrate_end, for a transaction by address: adds each of its pages as one
+ * thing to result: moved, already at `to` (NULL: in system memory), stayed, a hole. */
+void pagemap_count(const struct mm_migrate *m, const struct gpusvm_pagemap *to,
+		   struct gpusvm_migrate_result *result);
+
 /* ---- devmem.c ------------------------------------------------------------- */
 
 /* Gives the frames of pages [first, last) back, in the largest pieces. */

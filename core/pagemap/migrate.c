@@ -241,52 +241,6 @@ static int transfer(struct pagemap_migration *w)
 	return err;
 }
 
-/* ---- Counting --------------------------------------------------------------- */
-
-/* What is at the pages [first, last), which did not move. Advice by now, but
- * each is counted as one thing. */
-static void count_rest(struct gpusvm_devmem *devmem, u64 start, unsigned first, unsigned last,
-		       struct gpusvm_migrate_result *result)
-{
-	struct mm_page_state states[16];
-
-	while (first < last) {
-		unsigned n = host_min(last - first, (unsigned)host_array_size(states));
-		u64 at = start + first * HOST_PAGE_SIZE;
-
-		mm_page_states(devmem->mm, at, at + n * HOST_PAGE_SIZE, states);
-		for (unsigned k = 0; k < n; k++) {
-			if (states[k].owner == devmem->pagemap)
-				result->already++;
-			else if (states[k].owner || (states[k].flags & MM_STATE_MAPPED))
-				result->stayed++;
-			else
-				result->holes++;
-		}
-		first += n;
-	}
-}
-
-static void count(struct gpusvm_devmem *devmem, const struct mm_migrate *m,
-		  struct gpusvm_migrate_result *result)
-{
-	unsigned i = 0, rest = 0; /* [rest, i) did not move */
-
-	while (i < m->npages) {
-		unsigned n = 1;
-
-		if (m->src[i] & MM_MPFN_MIGRATE) {
-			n = pagemap_mpfn_pages(m->src[i]);
-			count_rest(devmem, m->start, rest, i, result);
-			result->moved += n;
-			rest = i + n;
-		}
-		i += n;
-	}
-	count_rest(devmem, m->start, rest, m->npages, result);
-	result->stayed_reason = m->stayed_reason;
-}
-
 /* ---- The migration ---------------------------------------------------------- */
 
 static int check(const struct gpusvm_devmem *devmem, u64 start, u64 end)
@@ -347,7 +301,7 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 		mm_migrate_end(&w->m);
 	}
 	if (!err)
-		count(devmem, &w->m, result);
+		pagemap_count(&w->m, devmem->pagemap, result);
 	scratch_put(devmem->pagemap, w);
 	if (!err && result->moved > from_peers && devmem->pagemap->ops->migrated)
 		devmem->pagemap->ops->migrated(devmem, devmem->mm, start,

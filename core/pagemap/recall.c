@@ -103,33 +103,6 @@ static int copy_all(struct recall *r)
 	return err ? err : pagemap_copies_finish(copies);
 }
 
-static void count_rest(struct recall *r, struct gpusvm_migrate_result *result)
-{
-	struct mm_migrate *m = &r->w->m;
-	struct mm_page_state state;
-	unsigned i = 0;
-
-	while (i < m->npages) {
-		u64 at = m->start + i * HOST_PAGE_SIZE;
-		unsigned n = 1;
-
-		if (m->src[i] & MM_MPFN_MIGRATE) {
-			n = pagemap_mpfn_pages(m->src[i]);
-			result->moved += n;
-		} else {
-			mm_page_states(m->mm, at, at + HOST_PAGE_SIZE, &state);
-			if (state.owner)
-				result->stayed++;
-			else if (state.flags & MM_STATE_MAPPED)
-				result->already++;
-			else
-				result->holes++;
-		}
-		i += n;
-	}
-	result->stayed_reason |= m->stayed_reason;
-}
-
 static int recall(struct recall *r, struct gpusvm_migrate_result *result)
 {
 	struct mm_migrate *m = &r->w->m;
@@ -154,7 +127,7 @@ static int recall(struct recall *r, struct gpusvm_migrate_result *result)
 	if (err) /* nothing was committed */
 		host_memset(m->src, 0, m->npages * sizeof(m->src[0]));
 	tell_owners(r, started);
-	count_rest(r, result);
+	pagemap_count(m, NULL, result);
 	return err;
 }
 

@@ -18,6 +18,7 @@
 
 #include "core/fence.c"
 #include "core/pagemap/copies.c"
+#include "core/pagemap/count.c"
 #include "core/pagemap/devmem.c"
 #include "core/pagemap/evict.c"
 #include "core/pagemap/home.c"

@@ -203,6 +203,16 @@ static int bind_check(struct mm *mm, u64 start, u64 end, bool read_only)
 	return 0;
 }
 
+/* What both calls begin with. */
+static int round_outward(struct driver_device *dd, u64 *start, u64 *end)
+{
+	*start = host_align_down(*start, HOST_PAGE_SIZE);
+	*end = host_align_up(*end, HOST_PAGE_SIZE);
+	if (*start >= *end)
+		return -EINVAL;
+	return driver_removed(dd) ? -ENODEV : 0;
+}
+
 int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bool read_only)
 {
 	struct driver_device *dd = queue->device;
@@ -215,12 +225,9 @@ int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bo
 	bool any = false;
 	int err;
 
-	start = host_align_down(start, HOST_PAGE_SIZE);
-	end = host_align_up(end, HOST_PAGE_SIZE);
-	if (start >= end)
-		return -EINVAL;
-	if (driver_removed(dd))
-		return -ENODEV;
+	err = round_outward(dd, &start, &end);
+	if (err)
+		return err;
 	driver_garbage_collect(driver);
 	err = mm_sync(driver->mm, start, end);
 	if (!err)
@@ -251,12 +258,9 @@ int gpusvm_driver_unbind(struct gpusvm_driver_queue *queue, u64 start, u64 end)
 	bool any = false;
 	int err;
 
-	start = host_align_down(start, HOST_PAGE_SIZE);
-	end = host_align_up(end, HOST_PAGE_SIZE);
-	if (start >= end)
-		return -EINVAL;
-	if (driver_removed(dd))
-		return -ENODEV;
+	err = round_outward(dd, &start, &end);
+	if (err)
+		return err;
 	host_mutex_lock(&dd->driver->lock);
 	err = bound_cut(dd, start, end, &any);
 	/* A device that can fault may go on; another must not. Neighbours in the

@@ -73,6 +73,21 @@ int gpusvm_device_count(struct gpusvm *svm)
 	return err ? err : (int)host_load_acquire(&svm->n_devices);
 }
 
+int device_event(struct gpusvm *svm, int device, bool all, struct gpusvm_event **ret)
+{
+	int err = svm_check(svm);
+
+	if (!err && !(all && device == -1))
+		err = device_check(svm, device);
+	if (err)
+		return err;
+	*ret = event_new(svm);
+	if (!*ret)
+		return -ENOMEM;
+	(*ret)->device = device;
+	return 0;
+}
+
 static int info_call(struct gpusvm_event *event)
 {
 	return gpusvm_driver_device_caps(event->svm->driver, event->device, &event->u.device_caps);
@@ -88,13 +103,9 @@ int gpusvm_device_info(struct gpusvm *svm, int device, struct gpusvm_device_info
 	if (!err)
 		err = ret ? struct_out_check(ret, sizeof(info)) : -EINVAL;
 	if (!err)
-		err = device_check(svm, device);
+		err = device_event(svm, device, false, &event);
 	if (err)
 		return err;
-	event = event_new(svm);
-	if (!event)
-		return -ENOMEM;
-	event->device = device;
 	err = call(event, info_call, TASK_QUICK);
 	if (!err) {
 		caps = &event->u.device_caps;
@@ -119,21 +130,15 @@ int gpusvm_device_unbind(struct gpusvm *svm, int device)
 {
 	struct gpusvm_event *event;
 	u64 bit;
-	int err = svm_check(svm);
+	int err = device_event(svm, device, false, &event);
 
-	if (!err)
-		err = device_check(svm, device);
 	if (err)
 		return err;
-	event = event_new(svm);
-	if (!event)
-		return -ENOMEM;
 	bit = (u64)1 << device;
 	if (!(host_fetch_and(&svm->bound, ~bit) & bit)) {
 		event_put(event);
 		return -ENODEV; /* another thread does it */
 	}
-	event->device = device;
 	call_post(event, remove_call, TASK_SLOW);
 	err = event_finish(event);
 	fds_forget(svm, device);

@@ -168,16 +168,10 @@ static int evict_call(struct gpusvm_event *event)
 int gpusvm_evict(struct gpusvm *svm, int device)
 {
 	struct gpusvm_event *event;
-	int err = svm_check(svm);
+	int err = device_event(svm, device, true, &event);
 
-	if (!err && device != -1)
-		err = device_check(svm, device);
 	if (err)
 		return err;
-	event = event_new(svm);
-	if (!event)
-		return -ENOMEM;
-	event->device = device;
 	call_post(event, evict_call, TASK_SLOW);
 	return event_finish(event);
 }

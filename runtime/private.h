@@ -295,6 +295,9 @@ struct gpusvm {
 int svm_check(const struct gpusvm *svm);
 /* 0, -EINVAL for an index never given, -ENODEV for one unbound. */
 int device_check(struct gpusvm *svm, int device);
+/* Both checks, and an event for a call about the device, to be put. all: -1 stands for
+ * all devices. -ENOMEM. */
+int device_event(struct gpusvm *svm, int device, bool all, struct gpusvm_event **ret);
 /* Copies a caller's struct with its size first: what it lacks is zero. -EINVAL:
  * size is none, or there is something in the part that is not known. */
 int struct_in(void *dst, size_t known, const void *src);

@@ -178,13 +178,9 @@ int gpusvm_queue_create(struct gpusvm *svm, int device, const struct gpusvm_queu
 		return err;
 	if (!ret || (options && (struct_in(&o, sizeof(o), options) || o.flags)))
 		return -EINVAL;
-	err = device_check(svm, device);
+	err = device_event(svm, device, false, &event);
 	if (err)
 		return err;
-	event = event_new(svm);
-	if (!event)
-		return -ENOMEM;
-	event->device = device;
 	err = call(event, create_call, TASK_QUICK);
 	queue = event->u.queue;
 	event_put(event);

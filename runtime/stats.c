@@ -41,14 +41,10 @@ int gpusvm_stats(struct gpusvm *svm, int device, struct gpusvm_stats *ret)
 
 	if (!err)
 		err = ret ? struct_out_check(ret, sizeof(stats)) : -EINVAL;
-	if (!err && device != -1)
-		err = device_check(svm, device);
+	if (!err)
+		err = device_event(svm, device, true, &event);
 	if (err)
 		return err;
-	event = event_new(svm);
-	if (!event)
-		return -ENOMEM;
-	event->device = device;
 	err = call(event, stats_call, TASK_QUICK);
 	if (!err) {
 		host_memcpy(&stats.cpu_faults, &event->u.stats, sizeof(event->u.stats));

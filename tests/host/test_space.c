@@ -57,8 +57,6 @@ static void test_caps(void **state)
 	mm_caps_get(mm, &caps);
 	assert_true(caps.max_order == 0 || caps.max_order == HOST_HUGE_ORDER);
 	assert_true(!(caps.flags & MM_CAP_HUGE) || caps.max_order);
-	assert_false(caps.flags & ~(MM_CAP_ANY_MEMORY | MM_CAP_KERNEL_ACCESS | MM_CAP_FORK |
-				    MM_CAP_HUGE | MM_CAP_EVENTS | MM_CAP_EXCLUSIVE | MM_CAP_REMAP));
 }
 
 static void test_grab_and_use(void **state)

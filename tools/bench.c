@@ -201,7 +201,7 @@ static int tell(const struct bench_figure *figure, json_t *list)
 						      figure->unit, "limit", figure->limit,
 						      "limit_value", limit, "ratio", ratio));
 	else
-		printf("%-20s %10.3f %10.3f %-14s %5.2f  %4.2f%s %s\n", figure->name, value, limit,
+		printf("%-27s %10.3f %10.3f %-14s %5.2f  %4.2f%s %s\n", figure->name, value, limit,
 		       figure->unit, ratio, figure->wanted, ratio < figure->wanted ? "!" : " ",
 		       figure->limit);
 	fflush(stdout);
@@ -230,7 +230,7 @@ static int run(const char *prefix, bool json)
 		if (strncmp(figure->name, prefix, strlen(prefix)))
 			continue;
 		if (!found && !json)
-			printf("%-20s %10s %10s %-14s %5s  %4s  %s\n", "figure", "value", "limit",
+			printf("%-27s %10s %10s %-14s %5s  %4s  %s\n", "figure", "value", "limit",
 			       "unit", "ratio", "want", "held against");
 		found = true;
 		status = tell(figure, list);
@@ -253,7 +253,7 @@ static void print_usage(void)
 	fputs(usage, stdout);
 	puts("\nNames:");
 	while ((figure = next_figure(figure, &part)))
-		printf("  %-20s held against %s\n", figure->name, figure->limit);
+		printf("  %-27s held against %s\n", figure->name, figure->limit);
 }
 
 int tool_bench(int argc, char **argv)

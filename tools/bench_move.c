@@ -34,6 +34,37 @@ static int to_system(struct bench *b, double *ret)
 	return result || moved.moved == BENCH_MEMORY / BENCH_PAGE ? result : -EIO;
 }
 
+/* A second device, and links both ways. */
+static int add_peer(struct bench *b)
+{
+	const struct gpusvm_device_desc desc = { .size = sizeof(desc) };
+	const struct gpusvm_link link = {
+		.size = sizeof(link),
+		.flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY,
+	};
+	int peer = gpusvm_device_bind(b->svm, &desc), result = peer < 0 ? peer : 0;
+
+	result = result ? result : gpusvm_link_set(b->svm, 0, peer, &link);
+	return result ? result : gpusvm_link_set(b->svm, peer, 0, &link);
+}
+
+/* It counts only if all of it went straight over the link. */
+static int device_to_device(struct bench *b, double *ret)
+{
+	struct gpusvm_stats before = { .size = sizeof(before) }, after = { .size = sizeof(after) };
+	int result = bench_to_device(b, b->src, BENCH_MEMORY);
+	uint64_t start;
+
+	result = result ? result : gpusvm_stats(b->svm, 1, &before);
+	start = tool_now();
+	if (!result)
+		result = gpusvm_prefetch(b->svm, b->src, BENCH_MEMORY, gpusvm_device(1), 0, NULL,
+					 NULL);
+	*ret = bench_rate(BENCH_MEMORY, tool_now() - start);
+	result = result ? result : gpusvm_stats(b->svm, 1, &after);
+	return result || after.bytes_peer - before.bytes_peer == BENCH_MEMORY ? result : -EIO;
+}
+
 /* memcpy reads src: it must be at home, and warm. */
 static int warm_memcpy(struct bench *b, double *ret)
 {
@@ -146,6 +177,9 @@ const struct bench_figure bench_move_figures[] = {
 	  .wanted = 0.90, .small = true, .value = to_device, .held_against = warm_memcpy },
 	{ .name = "to_system_64m_4k", .unit = "GiB/s", .limit = "memcpy of 64 MiB, warm",
 	  .wanted = 0.70, .small = true, .value = to_system, .held_against = warm_memcpy },
+	{ .name = "device_to_device_64m_thp", .unit = "GiB/s", .limit = "memcpy of 64 MiB, warm",
+	  .wanted = 0.90, .opened = add_peer, .value = device_to_device,
+	  .held_against = warm_memcpy },
 	{ .name = "cpu_scan_64m", .unit = "GiB/s",
 	  .limit = "another thread copies 64 MiB to fresh memory, then the same read",
 	  .wanted = 0.85, .value = cpu_scan, .held_against = copied_scan },

@@ -11,8 +11,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def gpusvm(build):
-    def run(*args, **more):
-        return subprocess.run([build / "tools/gpusvm", *map(str, args)], timeout=60,
+    def run(*args, timeout=60, **more):
+        return subprocess.run([build / "tools/gpusvm", *map(str, args)], timeout=timeout,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
     return run
 

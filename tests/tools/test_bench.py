@@ -5,9 +5,11 @@ those belong to the machine."""
 import json
 import re
 
-NAMES = ["to_device_64m_thp", "to_system_64m_thp", "to_device_64m_4k", "to_system_64m_4k",
-         "cpu_scan_64m", "memory_4k_page", "memory_2m_page", "cpu_fault_4k",
-         "gpu_fault_2m_present", "gpu_stream", "range_find_1m", "sim_steps_per_second"]
+NAMES = ["to_device_64m_thp", "to_system_64m_thp", "zero_copy_to_device_64m_thp",
+         "to_device_64m_4k", "to_system_64m_4k", "device_to_device_64m_thp", "cpu_scan_64m",
+         "memory_4k_page", "memory_2m_page", "cpu_fault_4k", "gpu_fault_2m_present",
+         "gpu_stream", "range_find_1m", "invalidate_4_devices", "get_pages_4_devices",
+         "sim_steps_per_second"]
 
 
 def test_names(gpusvm):
@@ -16,7 +18,7 @@ def test_names(gpusvm):
 
 
 def test_json(gpusvm, usable):
-    done = gpusvm("bench", "--json")
+    done = gpusvm("bench", "--json", timeout=300)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert [figure["name"] for figure in figures] == NAMES

@@ -426,7 +426,11 @@ static void *mapper(void *arg)
 			madvise(p, size, MADV_HUGEPAGE);
 		expect(p, 0, size, 0);
 		memset(p, byte, size);
-		gpusvm_prefetch(svm, p, size, gpusvm_device(device_of(0)), 0, NULL, NULL);
+		/* All of it: of what the library has begun to watch in part, the kernel
+		 * refuses a mremap. */
+		while (is_gone(
+		    gpusvm_prefetch(svm, p, size, gpusvm_device(device_of(0)), 0, NULL, NULL)))
+			usleep(1000);
 		switch (rand_r(&seed) % 4) {
 		case 0:
 			munmap(p + cut, size - cut);
@@ -439,6 +443,10 @@ static void *mapper(void *arg)
 			break;
 		case 2:
 			q = mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, p + size);
+			if (q == MAP_FAILED) {
+				check_call("mremap", -errno);
+				break;
+			}
 			expect(q, 0, size, byte);
 			mmap(q, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 			break;

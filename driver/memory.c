@@ -68,12 +68,13 @@ static void defer_frames(struct driver_device *dd, u64 frame, unsigned order)
 	u64 n = (u64)1 << order, word = frame >> 6, words = (n + 63) >> 6;
 	u64 mask = n < 64 ? (((u64)1 << n) - 1) << (frame & 63) : ~(u64)0;
 
+	/* First: as soon as a bit is seen the frame may be taken anew, and counted. */
+	used_sub(dd, n);
 	for (; words; words--, word++) {
 		host_fetch_or(&dd->freed[word], mask);
 		if (!(host_load_seq(&dd->freed_index[word >> 6]) & (u64)1 << (word & 63)))
 			host_fetch_or(&dd->freed_index[word >> 6], (u64)1 << (word & 63));
 	}
-	used_sub(dd, n);
 	host_store_seq(&dd->freed_pending, 1);
 }
 

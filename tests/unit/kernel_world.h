@@ -58,6 +58,7 @@ struct scenario {
 	bool huge;   /* the field begins as huge pages */
 	bool whole;  /* and movers take whole blocks only */
 	u32 block;   /* movers take this one only; 0: any */
+	bool fail;   /* one of the library's allocations fails */
 	struct kernel_whims whims;
 	struct role roles[ACTORS];
 };
@@ -394,6 +395,21 @@ static void write_word(enum writer w, u32 i)
 static void actor_cpu(struct actor *a)
 {
 	write_word(a->index ? CPU_1 : CPU_0, (u32)below(WATCHED));
+}
+
+/* A word of anyone's is as it was at some time during the load. */
+static void actor_read(struct actor *a)
+{
+	enum writer w = (enum writer)below(WRITERS);
+	u32 i = (u32)below(WATCHED);
+	u64 before = world->rounds[w][i], has, round;
+
+	(void)a;
+	must(kernel_load(kernel_self(), word_address(w, i), &has) == 0);
+	round = has & 0xffffffffff;
+	if (has != value(w, i, round) || round < before || round > world->writing[w][i])
+		wrong("reader", w, i, has);
+	sched_progress();
 }
 
 static void actor_direct(struct actor *a)
@@ -782,7 +798,7 @@ static void actor_daemon(struct actor *a)
 /* ---- Law 2, now and then ------------------------------------------------------------------- */
 
 /* A page on the device has one home: nothing is at its address, and its frame names it.
- * While a change is not told and applied yet, this need not be so. */
+ * While a change is not told and applied yet, and within a section, this need not be so. */
 static void check_page(const struct block *b, unsigned i)
 {
 	u64 address = b->address + i * PAGE;
@@ -808,7 +824,7 @@ static void world_check(void *arg)
 	if (!mm || mm != the_mm || world->ending || kernel_changing() || mm->gate.writer)
 		return;
 	for (u32 k = 1; k < mm->n_blocks; k++)
-		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
+		for (unsigned i = 0; i < HOST_HUGE_PAGES && !mm->by_number[k]->lock.owner; i++)
 			check_page(mm->by_number[k], i);
 }
 
@@ -919,8 +935,11 @@ static void world_run(void *arg)
 		must(host_thread_start(&world->actors[n].thread, role->name, actor_run,
 				       &world->actors[n]) == 0);
 	}
+	if (world->scenario->fail)
+		host_posix_fail_alloc_at(1 + below(80));
 	for (u32 i = 0; i < n; i++)
 		host_thread_join(&world->actors[i].thread);
+	host_posix_fail_alloc_at(0);
 	world_end();
 }
 

@@ -172,7 +172,7 @@ static void zero_frames(struct mm *mm, u64 to, u64 length)
 			continue;
 		}
 		/* A frame may still have what it had in an earlier use. */
-		host_memset((void *)to, 0, HOST_PAGE_SIZE);
+		mm->sys->copy(to, 0, HOST_PAGE_SIZE);
 		to += HOST_PAGE_SIZE;
 	}
 }
@@ -199,7 +199,7 @@ static u64 move_to_frames(struct mm *mm, u64 to, u64 from, u64 length)
 			dropped = true;
 			(void)mm->sys->madvise(to + at, length - at, MADV_DONTNEED);
 		} else {
-			host_memcpy((void *)(to + at), (const void *)(from + at), length - at);
+			mm->sys->copy(to + at, from + at, length - at);
 			break;
 		}
 	}
@@ -491,8 +491,8 @@ static unsigned fill_home(struct mm *mm, struct block *b, unsigned at, const str
 {
 	struct transaction *t = run->t;
 	u64 to = b->address + (u64)at * HOST_PAGE_SIZE, done = 0;
-	const char *from = t->memory ? (const char *)frame_memory(mm, run_frame(run, 0))
-				     : in_bytes(mm, t, run->i);
+	const char *from =
+	    t->memory ? (const char *)frame_memory(mm, run_frame(run, 0)) : in_bytes(mm, t, run->i);
 
 	if (!t->bounce) {
 		unsigned home = run_left(t, run->i, n);

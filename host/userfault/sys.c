@@ -183,6 +183,14 @@ static int sys_scan(u64 start, u64 end, u64 mask, struct page_region *ret, unsig
 	return r < 0 ? -errno : r;
 }
 
+static void sys_copy(u64 to, u64 from, u64 length)
+{
+	if (from)
+		host_memcpy((void *)to, (const void *)from, length);
+	else
+		host_memset((void *)to, 0, length);
+}
+
 static int sys_event(void)
 {
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -229,6 +237,7 @@ const struct userfault_sys userfault_sys_here = {
     .vma = sys_vma,
     .scan = sys_scan,
     .close = sys_close,
+    .copy = sys_copy,
     .event = sys_event,
     .write = sys_write,
     .map = sys_map,

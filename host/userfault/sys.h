@@ -31,6 +31,8 @@ struct userfault_sys {
 	/* Runs of pages in [start, end) with any of mask; count, or negative. */
 	int (*scan)(u64 start, u64 end, u64 mask, struct page_region *ret, unsigned n);
 	void (*close)(int fd);
+	/* Bytes from pages to pages, of which faults may be served; from 0: zeros. */
+	void (*copy)(u64 to, u64 from, u64 length);
 	/* An eventfd that does not block; -EMFILE. */
 	int (*event)(void);
 	s64 (*write)(int fd, const void *buffer, size_t size);

@@ -89,8 +89,8 @@ static int mark(struct space *s, u64 start, u64 end, int advice)
 	r = areas_split(s, start, end);
 	for (struct area *a = area_next(s, start);
 	     !r && a && a < s->areas + s->n_areas && a->start < end; a++) {
-		if (advice == MADV_DONTFORK)
-			a->no_fork = true;
+		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
+			a->no_fork = advice == MADV_DONTFORK;
 		else
 			a->huge = advice == MADV_HUGEPAGE;
 	}
@@ -112,6 +112,7 @@ int kernel_madvise(u64 start, u64 length, int advice)
 	case MADV_FREE:
 		return drop(s, start, start + length, advice == MADV_FREE);
 	case MADV_DONTFORK:
+	case MADV_DOFORK:
 	case MADV_HUGEPAGE:
 	case MADV_NOHUGEPAGE:
 		return mark(s, start, start + length, advice);

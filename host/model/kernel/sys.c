@@ -114,6 +114,23 @@ static void sys_close(int fd)
 		kernel.eventfd_used[fd - FD_EVENT] = false;
 }
 
+static void sys_copy(u64 to, u64 from, u64 length)
+{
+	for (u64 at = 0; at < length; at += HOST_PAGE_SIZE) {
+		u8 bytes[KERNEL_BYTES] = {0}, *p;
+
+		step();
+		if (from) {
+			p = kernel_touch((const void *)(uintptr_t)(from + at), false);
+			HOST_CHECK(p);
+			memcpy(bytes, p, sizeof(bytes));
+		}
+		p = kernel_touch((const void *)(uintptr_t)(to + at), true);
+		HOST_CHECK(p);
+		memcpy(p, bytes, sizeof(bytes));
+	}
+}
+
 static u64 sys_map(u64 at, u64 length)
 {
 	if (!at) {
@@ -156,6 +173,7 @@ const struct userfault_sys userfault_sys_here = {
     .vma = scan_vma,
     .scan = scan_pages,
     .close = sys_close,
+    .copy = sys_copy,
     .event = sys_event,
     .write = sys_write,
     .map = sys_map,

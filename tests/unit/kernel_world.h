@@ -59,6 +59,7 @@ struct scenario {
 	bool whole;  /* and movers take whole blocks only */
 	u32 block;   /* movers take this one only; 0: any */
 	bool fail;   /* one of the library's allocations fails */
+	bool memory; /* frames are ordinary memory, and pages move there */
 	struct kernel_whims whims;
 	struct role roles[ACTORS];
 };
@@ -123,14 +124,27 @@ static u64 frame_alloc(unsigned order)
 	return ~(u64)0;
 }
 
-static u8 *frame_bytes(u64 index)
+/* Frames that are ordinary memory lie here. */
+#define MEMORY_BASE (A + 24 * HUGE_SIZE)
+
+/* Where a frame is for engines, who ask kernel_touch. */
+static u8 *frame_address(u64 index)
 {
-	return world->vram[index];
+	return world->scenario->memory ? (u8 *)(MEMORY_BASE + index * PAGE) : world->vram[index];
+}
+
+/* Its bytes, good until the next point. */
+static u8 *frame_bytes(u64 index, bool write)
+{
+	u8 *bytes = kernel_touch(frame_address(index), write);
+
+	must(bytes);
+	return bytes;
 }
 
 static void frame_forget(u64 index)
 {
-	u64 *words = (u64 *)(void *)frame_bytes(index);
+	u64 *words = (u64 *)(void *)world->vram[index];
 
 	for (u32 i = 0; i < KERNEL_BYTES / 8; i++)
 		words[i] = KERNEL_NOTHING;
@@ -166,7 +180,7 @@ static void device_drop(void *data)
 
 static int device_read(struct mm_page *page, unsigned i, void *buffer)
 {
-	memcpy(buffer, frame_bytes(mm_page_index(page) + i), KERNEL_BYTES);
+	memcpy(buffer, frame_bytes(mm_page_index(page) + i, false), KERNEL_BYTES);
 	return 0;
 }
 
@@ -192,7 +206,7 @@ static void engine_copies(struct mm_migrate *m)
 	for (unsigned i = 0; i < m->npages; i++) {
 		unsigned order, n = m->src[i] & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : 1;
 
-		if (!(m->src[i] & MM_MPFN_MIGRATE) || !m->dst[i])
+		if (!(m->src[i] & MM_MPFN_MIGRATE) || !m->dst[i] || m->dst[i] & MM_MPFN_MOVE)
 			continue;
 		for (unsigned k = 0; k < n; k++) {
 			u64 system = m->dst[i] & MM_MPFN_SYSTEM || !(m->src[i] & MM_MPFN_ZERO)
@@ -202,10 +216,11 @@ static void engine_copies(struct mm_migrate *m)
 			if (m->dst[i] & MM_MPFN_SYSTEM)
 				engine_copy(
 				    (u8 *)system,
-				    frame_bytes(mm_page_index(mm_mpfn_page(m->src[i])) + k));
+				    frame_address(mm_page_index(mm_mpfn_page(m->src[i])) + k));
 			else
-				engine_copy(frame_bytes(mm_page_index(mm_mpfn_page(m->dst[i])) + k),
-					    (const u8 *)system);
+				engine_copy(
+				    frame_address(mm_page_index(mm_mpfn_page(m->dst[i])) + k),
+				    (const u8 *)system);
 			if (k % 128 == 0)
 				sched_point(POINT_COPY, m);
 		}
@@ -283,8 +298,8 @@ static void across(u64 start, u64 end)
 			m->dst[i] =
 			    mm_mpfn(mm_page_init(world->region, frame, order, &world->data)) |
 			    MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND);
-			memcpy(frame_bytes(frame), frame_bytes(from),
-			       (size_t)KERNEL_BYTES << order);
+			for (u64 k = 0; k < (u64)1 << order; k++)
+				engine_copy(frame_address(frame + k), frame_address(from + k));
 			sched_point(POINT_COPY, m);
 		}
 		mm_migrate_commit(m);
@@ -309,9 +324,11 @@ static void out(u64 start, u64 end)
 				continue;
 			frame = frame_alloc(order);
 			if (frame != ~(u64)0)
-				m->dst[i] = mm_mpfn(mm_page_init(world->region, frame, order,
-								 &world->data)) |
-					    MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND);
+				m->dst[i] =
+				    mm_mpfn(
+					mm_page_init(world->region, frame, order, &world->data)) |
+				    MM_MPFN_MIGRATE | (m->src[i] & MM_MPFN_COMPOUND) |
+				    (mm_migrate_moves(m, i, world->region) ? MM_MPFN_MOVE : 0);
 		}
 		engine_copies(m);
 		mm_migrate_commit(m);
@@ -508,9 +525,10 @@ static void lane_access(u64 address, mm_pfn_t pfn, u32 i)
 	if (pfn & MM_PFN_DEVICE) {
 		struct mm_page *page = mm_pfn_page(world->mm, pfn);
 
-		word = (u64 *)(void *)(frame_bytes(mm_page_index(page)) + address % PAGE);
+		word = (u64 *)(void *)(frame_bytes(mm_page_index(page), false) + address % PAGE);
 		word_check(GPU, i, *word);
 		sched_point(POINT_COPY, word);
+		word = (u64 *)(void *)(frame_bytes(mm_page_index(page), true) + address % PAGE);
 		*word = round_begin(GPU, i);
 		round_end(GPU, i);
 		return;
@@ -870,6 +888,10 @@ static void world_begin(void)
 	must(host_arena_open(0) == 0);
 	must(userfault_open(world->scenario->without, &hooks, &world->mm) == 0);
 	must(mm_region_create(FRAMES, &device_ops, NULL, &world->region) == 0);
+	if (world->scenario->memory) {
+		must(kernel_mmap(MEMORY_BASE, FRAMES * PAGE, RW) == 0);
+		must(mm_region_set_memory(world->region, (void *)MEMORY_BASE) == 0);
+	}
 	must(mm_notifier_insert(&world->notifier, world->mm, A, A + ((u64)2 << 40), &lane_ops) ==
 	     0);
 	field_map();

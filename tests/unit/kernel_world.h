@@ -890,7 +890,8 @@ static void world_begin(void)
 	must(mm_region_create(FRAMES, &device_ops, NULL, &world->region) == 0);
 	if (world->scenario->memory) {
 		must(kernel_mmap(MEMORY_BASE, FRAMES * PAGE, RW) == 0);
-		must(mm_region_set_memory(world->region, (void *)MEMORY_BASE) == 0);
+		must(mm_memory_add(world->mm, (void *)MEMORY_BASE, FRAMES * PAGE) == 0);
+		mm_region_set_memory(world->region, (void *)MEMORY_BASE);
 	}
 	must(mm_notifier_insert(&world->notifier, world->mm, A, A + ((u64)2 << 40), &lane_ops) ==
 	     0);
@@ -928,6 +929,8 @@ static void world_end(void)
 		if (world->used[i])
 			sched_fail(SCHED_LEAK, "frame %llu is still in use", (unsigned long long)i);
 	mm_region_destroy(world->region);
+	if (world->scenario->memory)
+		mm_memory_remove(world->mm, (void *)MEMORY_BASE, FRAMES * PAGE);
 	userfault_close(world->mm);
 	must(kernel_waiting() == 0);
 	host_rwlock_destroy(&world->pause);

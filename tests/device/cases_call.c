@@ -280,11 +280,12 @@ static int case_no_fault(struct world *w)
  * with an earlier one. */
 static int case_preempt(struct world *w)
 {
-	struct gpusvm_job *job = job_new(GPUSVM_COMMAND_SET, VA, 4 * 4096);
+	struct gpusvm_job *job;
 	u64 first, second;
 
 	if (!(w->dev->caps.flags & GPUSVM_DEVICE_NO_FAULT))
 		SKIP(w, "the device faults");
+	job = job_new(GPUSVM_COMMAND_SET, VA, 4 * 4096);
 	CHECK(w->ops->vm_preempt && w->ops->vm_resume);
 	w->small = true;
 	CHECK(map_window(w, true) == 0);

@@ -77,7 +77,7 @@ static struct world {
 	struct space *space; /* the process */
 	u64 field;	     /* its address */
 	bool ending;	     /* from here on the laws are not checked in between */
-	u8 vram[FRAMES][KERNEL_BYTES];
+	u8 vram[FRAMES][KERNEL_BYTES] __attribute__((aligned(8)));
 	u8 used[FRAMES];
 	u64 next_frame;
 	u32 data; /* what frames carry points here */
@@ -189,7 +189,7 @@ static int device_read(struct mm_page *page, unsigned i, void *buffer)
 /* One copy of the copy engine. from NULL: zeros. */
 static void engine_copy(u8 *to, const u8 *from)
 {
-	u8 bytes[KERNEL_BYTES] = {0};
+	u8 bytes[KERNEL_BYTES] __attribute__((aligned(8))) = {0};
 
 	if (from) {
 		from = kernel_touch(from, false);

@@ -11,6 +11,14 @@ struct storm {
 	u32 *stop;
 };
 
+/* Mapping again is many times slower with the thread sanitizer: it must come to an
+ * end now and then. */
+#ifdef __SANITIZE_THREAD__
+#define BREATH (20 * HOST_MSEC)
+#else
+#define BREATH 0
+#endif
+
 /* Everything that takes entries away and leaves the memory there. */
 static void *invalidate_all_the_time(void *arg)
 {
@@ -40,6 +48,8 @@ static void *invalidate_all_the_time(void *arg)
 					     rand_r(&s->seed) % 2 ? 16 : 512, 0);
 			break;
 		}
+		if (BREATH)
+			host_sleep(BREATH);
 	}
 	return NULL;
 }
@@ -58,9 +68,9 @@ static void storm(u64 vram, u64 flags)
 	cpu_fill(&w, BASE, LENGTH, 0);
 	assert_int_equal(gpusvm_driver_bind(w.queue[0], BASE, BASE + LENGTH, false), 0);
 	for (unsigned i = 0; i < 2; i++) {
-		storms[i] = (struct storm){ &w, i + 1, &stop };
+		storms[i] = (struct storm){&w, i + 1, &stop};
 		assert_int_equal(
-			pthread_create(&threads[i], NULL, invalidate_all_the_time, &storms[i]), 0);
+		    pthread_create(&threads[i], NULL, invalidate_all_the_time, &storms[i]), 0);
 	}
 	for (unsigned round = 1; round <= 40; round++) {
 		device_fill(&w, 0, BASE, LENGTH, round);
@@ -99,13 +109,13 @@ static void test_atomics_happen_once(void **state)
 	add_device(&w, 8 * MiB, 0);
 	map(&w, BASE, LENGTH, MODEL_RW);
 	assert_int_equal(gpusvm_driver_bind(w.queue[0], BASE, BASE + LENGTH, false), 0);
-	s = (struct storm){ &w, 3, &stop };
+	s = (struct storm){&w, 3, &stop};
 	assert_int_equal(pthread_create(&thread, NULL, invalidate_all_the_time, &s), 0);
 	for (unsigned i = 0; i < 2000; i++) {
 		struct gpusvm_job job = {
-			.command = { .type = GPUSVM_COMMAND_ATOMIC,
-				     .va = BASE,
-				     .atomic = { .op = GPUSVM_OP_ADD, .width = 8, .operand = 1 } },
+		    .command = {.type = GPUSVM_COMMAND_ATOMIC,
+				.va = BASE,
+				.atomic = {.op = GPUSVM_OP_ADD, .width = 8, .operand = 1}},
 		};
 
 		assert_int_equal(run_job(w.queue[i % 2], &job), 0);
@@ -123,9 +133,9 @@ static struct gpusvm_job *submit_set(struct world *w, struct gpusvm_fence *done,
 
 	gpusvm_fence_init(done, NULL);
 	job = (struct gpusvm_job){
-		.command = { .type = GPUSVM_COMMAND_SET, .va = va, .byte = 3, .length = length },
-		.done = done,
-		.contained = true,
+	    .command = {.type = GPUSVM_COMMAND_SET, .va = va, .byte = 3, .length = length},
+	    .done = done,
+	    .contained = true,
 	};
 	gpusvm_driver_submit(w->queue[0], &job);
 	return &job;
@@ -150,7 +160,7 @@ static void test_what_goes_for_good_fails(void **state)
 			assert_int_equal(model_munmap(w.mm, BASE + MiB, BASE + MiB + 4096), 0);
 		else
 			assert_int_equal(
-				gpusvm_driver_unbind(w.queue[0], BASE + MiB, BASE + MiB + 4096), 0);
+			    gpusvm_driver_unbind(w.queue[0], BASE + MiB, BASE + MiB + 4096), 0);
 		HOST_CHECK(!gpusvm_fence_wait(&done, host_now() + HANG, &result));
 		gpusvm_fence_fini(&done);
 		assert_true(result == 0 || (result == -EFAULT && job->fault.address == BASE + MiB));
@@ -160,9 +170,9 @@ static void test_what_goes_for_good_fails(void **state)
 			assert_int_equal(model_mmap(w.mm, BASE + MiB, BASE + MiB + 4096, MODEL_RW),
 					 0);
 		else
-			assert_int_equal(gpusvm_driver_bind(w.queue[0], BASE + MiB,
-							    BASE + MiB + 4096, false),
-					 0);
+			assert_int_equal(
+			    gpusvm_driver_bind(w.queue[0], BASE + MiB, BASE + MiB + 4096, false),
+			    0);
 		assert_int_equal(device_set(&w, 0, BASE, 5, LENGTH), 0);
 	}
 	world_close(&w);
@@ -193,14 +203,14 @@ static void test_unbound_while_preempted(void **state)
 /* Devices with other page sizes, under one mirror. */
 static void test_unlike_page_sizes(void **state)
 {
-	static const u32 leaves[] = { 1u, 1u | 1u << 4, 1u | 1u << 9 };
+	static const u32 leaves[] = {1u, 1u | 1u << 4, 1u | 1u << 9};
 	struct world w;
 
 	world_open(&w);
 	for (int i = 0; i < 3; i++) {
-		struct gpusvm_soft_options options = { .vram_bytes = i < 2 ? 4 * MiB : 0,
-						       .flags = i < 2 ? 0 : GPUSVM_DEVICE_NO_VRAM,
-						       .leaf_orders = leaves[i] };
+		struct gpusvm_soft_options options = {.vram_bytes = i < 2 ? 4 * MiB : 0,
+						      .flags = i < 2 ? 0 : GPUSVM_DEVICE_NO_VRAM,
+						      .leaf_orders = leaves[i]};
 		struct gpusvm_device *device;
 
 		assert_int_equal(gpusvm_soft_create(&options, &device), 0);
@@ -233,12 +243,12 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_storm_with_memory),
-		cmocka_unit_test(test_storm_without_memory),
-		cmocka_unit_test(test_atomics_happen_once),
-		cmocka_unit_test(test_what_goes_for_good_fails),
-		cmocka_unit_test(test_unbound_while_preempted),
-		cmocka_unit_test(test_unlike_page_sizes),
+	    cmocka_unit_test(test_storm_with_memory),
+	    cmocka_unit_test(test_storm_without_memory),
+	    cmocka_unit_test(test_atomics_happen_once),
+	    cmocka_unit_test(test_what_goes_for_good_fails),
+	    cmocka_unit_test(test_unbound_while_preempted),
+	    cmocka_unit_test(test_unlike_page_sizes),
 	};
 
 	return cmocka_run_group_tests_name("no_fault", tests, setup, teardown);

@@ -37,7 +37,7 @@ struct table {
 	u64 number; /* address / 2M */
 	bool huge, populated;
 	struct pte ptes[HOST_HUGE_PAGES];
-	u8 bytes[HOST_HUGE_PAGES][KERNEL_BYTES];
+	u8 bytes[HOST_HUGE_PAGES][KERNEL_BYTES] __attribute__((aligned(8)));
 };
 
 struct area {

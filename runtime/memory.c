@@ -160,6 +160,54 @@ int gpusvm_prefetch(struct gpusvm *svm, const void *p, size_t len, struct gpusvm
 	return err;
 }
 
+/* ---- Discard ---- */
+
+static int discard_call(struct gpusvm_event *event)
+{
+	struct gpusvm *svm = event->svm;
+	u64 start = event->u.discard.start, end = event->u.discard.end, began = host_now();
+	int err = userfault_discard(svm->mm, start, end);
+
+	if (!err)
+		err = mm_sync(svm->mm, start, end);
+	if (!err && svm->ring.n)
+		ring_event(&svm->ring, &(struct gpusvm_driver_event){
+					.time = began,
+					.duration = host_now() - began,
+					.type = DRIVER_EVENT_DISCARD,
+					.device = -1,
+					.from = -2,
+					.to = -2,
+					.address = start,
+					.length = end - start,
+				});
+	return err;
+}
+
+int gpusvm_discard(struct gpusvm *svm, void *p, size_t len)
+{
+	struct gpusvm_event *event;
+	u64 start = host_align_up((u64)(uintptr_t)p, HOST_PAGE_SIZE), end;
+	int err = svm_check(svm);
+
+	if (err)
+		return err;
+	if (__builtin_add_overflow((u64)(uintptr_t)p, len, &end))
+		return -EINVAL;
+	end = host_align_down(end, HOST_PAGE_SIZE);
+	if (start >= end)
+		return 0;
+	event = event_new(svm);
+	if (!event)
+		return -ENOMEM;
+	event->u.discard.start = start;
+	event->u.discard.end = end;
+	call_post(event, discard_call, TASK_SLOW);
+	return event_finish(event);
+}
+
+/* ---- Evict ---- */
+
 static int evict_call(struct gpusvm_event *event)
 {
 	return gpusvm_driver_evict(event->svm->driver, event->device, DRIVER_CAUSE_EVICTION);

@@ -132,6 +132,9 @@ struct gpusvm_event {
 		} bind;
 		struct {
 			u64 start, end;
+		} discard;
+		struct {
+			u64 start, end;
 			enum gpusvm_advice advice;
 			int location; /* the driver's */
 			s64 value;

@@ -47,9 +47,13 @@ void userfault_info_get(struct mm *mm, struct userfault_info *ret);
 void *userfault_alloc(struct mm *mm, size_t size);
 int userfault_free(struct mm *mm, void *p); /* -EINVAL: not from userfault_alloc */
 
+/* Drops the contents of [start, end), page aligned, where they can be dropped.
+ * -ENOENT: a hole, and nothing is dropped. May sleep; not on a fault thread. */
+int userfault_discard(struct mm *mm, u64 start, u64 end);
+
 struct userfault_counters {
 	u64 cpu_faults, zero_fills, moves, copies, ebusy, eagain, events, wakes;
-	u64 uncounted; /* moves that the kernel made and denied; see gate.c */
+	u64 uncounted;	   /* moves that the kernel made and denied; see gate.c */
 	u64 staging_bytes; /* pages kept for the way back */
 };
 void userfault_counters_get(struct mm *mm, struct userfault_counters *ret);

@@ -6,6 +6,8 @@
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
 
+#include <sys/mman.h>
+
 bool vma_migratable(const struct mm *mm, const struct userfault_vma *v)
 {
 	if (!v->read || !v->write || v->shared || v->inode || v->page_size > HOST_PAGE_SIZE)
@@ -148,6 +150,24 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 			registered_add(b, first, last);
 		section_leave(mm, b);
 	} while (events_unread(mm));
+	return 0;
+}
+
+int userfault_discard(struct mm *mm, u64 start, u64 end)
+{
+	struct userfault_vma v;
+
+	for (u64 at = start; at < end; at = v.end)
+		if (mm->sys->vma(at, &v) || v.start > at)
+			return -ENOENT;
+	/* Mapping by mapping: one that is locked does not keep the others. Its event is read
+	 * by the leader, which waits for no work of ours. */
+	for (u64 at = start, next; at < end; at = next) {
+		if (mm->sys->vma(at, &v) || v.start > at)
+			return -ENOENT;
+		next = host_min(v.end, end);
+		(void)mm->sys->madvise(at, next - at, MADV_DONTNEED);
+	}
 	return 0;
 }
 

@@ -378,6 +378,17 @@ GPUSVM_API int gpusvm_advice_get(struct gpusvm *svm, const void *p, size_t len,
 				 struct gpusvm_location *where);
 
 /*
+ * The contents of [p, p + len) are needed no more: its whole pages (rounded inward) are
+ * given back wherever they are, with nothing copied. What is read there next is zeros in
+ * private anonymous memory; file-backed and shared memory is only unmapped, and memory
+ * that is locked (mlock) stays as it is. 0 also when there is no whole page.
+ *   -ENOENT  a hole: nothing is discarded
+ *   -EINVAL  the range wraps around
+ * CUDA: cudaMemDiscardBatchAsync. Linux: MADV_DONTNEED.
+ */
+GPUSVM_API int gpusvm_discard(struct gpusvm *svm, void *p, size_t len);
+
+/*
  * Brings everything on the device (-1: on all devices) home to system memory,
  * e.g. before a core dump or a debugger looks, which cannot see device pages.
  *   -EBUSY  some of it was in use all the time, and stayed

@@ -347,6 +347,45 @@ static void test_prefetch_too_much(void **state)
 	munmap(p, n * PAGE);
 }
 
+/* Whole pages only, rounded inward; on the device and at home. */
+static void test_discard(void **state)
+{
+	unsigned char *p = map_filled(64, 3);
+	uint64_t used;
+
+	to_device(p, 32);
+	used = stats(0).vram_used;
+	assert_int_equal(gpusvm_discard(svm, p + 10, PAGE), 0); /* no whole page */
+	assert_int_equal(gpusvm_discard(svm, p, 0), 0);
+	check_filled(p, 1, 3);
+	to_device(p, 32);
+	assert_int_equal(gpusvm_discard(svm, p + 8 * PAGE + 1, 48 * PAGE - 2), 0);
+	assert_int_equal(count_in(p, 64, GPUSVM_LOCATION_DEVICE), 8 + 1);
+	for (int i = 0; i < 2000 && stats(0).vram_used >= used; i++)
+		usleep(1000);
+	assert_true(stats(0).vram_used < used);
+	for (size_t i = 0; i < 64 * PAGE; i++) {
+		bool dropped = i >= 9 * PAGE && i < 55 * PAGE;
+
+		if (p[i] != (dropped ? 0 : (unsigned char)(i * 7 + (i >> 12) + 3)))
+			fail_msg("byte %zu is %u", i, p[i]);
+	}
+	/* What the device sees there is zeros, too; and it can be used again. */
+	assert_int_equal(gpusvm_memset(queue, p, 9, 64 * PAGE, NULL), 0);
+	assert_int_equal(gpusvm_discard(svm, p, 64 * PAGE), 0);
+	assert_int_equal(gpusvm_memcpy(queue, p, p + 32 * PAGE, 32 * PAGE, NULL), 0);
+	for (size_t i = 0; i < 64 * PAGE; i++)
+		assert_int_equal(p[i], 0);
+	munmap(p + 10 * PAGE, PAGE);
+	memset(p, 1, 10 * PAGE);
+	assert_int_equal(gpusvm_discard(svm, p, 64 * PAGE), -ENOENT);
+	assert_int_equal(p[0], 1);
+	assert_int_equal(gpusvm_discard(svm, (void *)~(uintptr_t)0, 2), -EINVAL);
+	assert_int_equal(gpusvm_discard(NULL, p, PAGE), -EINVAL);
+	munmap(p, 64 * PAGE);
+	(void)state;
+}
+
 static void test_evict(void **state)
 {
 	unsigned char *p = map_filled(700, 8);
@@ -577,6 +616,7 @@ int main(int argc, char **argv)
 	    WITH(test_prefetch_unpopulated),
 	    WITH(test_prefetch_that_stays),
 	    WITH(test_prefetch_too_much),
+	    WITH(test_discard),
 	    WITH(test_evict),
 	    WITH(test_residency),
 	    WITH(test_residency_order),

@@ -93,9 +93,23 @@ int userfault_free(struct mm *mm, void *p)
 	return 0;
 }
 
+static u64 discarded_start, discarded_end;
+
+int userfault_discard(struct mm *mm, u64 start, u64 end)
+{
+	discarded_start = start;
+	discarded_end = end;
+	return 0;
+}
+
+int mm_sync(struct mm *mm, u64 start, u64 end)
+{
+	return start == discarded_start && end == discarded_end ? 0 : -EFAULT;
+}
+
 void mm_caps_get(struct mm *mm, struct mm_caps *ret)
 {
-	*ret = (struct mm_caps){ ~0u, 9 };
+	*ret = (struct mm_caps){~0u, 9};
 }
 
 void mm_bus_abandon(u64 address)
@@ -160,14 +174,14 @@ int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,
 int gpusvm_driver_device_caps(struct gpusvm_driver *driver, int device,
 			      struct gpusvm_device_caps *ret)
 {
-	*ret = (struct gpusvm_device_caps){ .name = "made", .lanes = 3, .vram_bytes = 77 };
+	*ret = (struct gpusvm_device_caps){.name = "made", .lanes = 3, .vram_bytes = 77};
 	return 0;
 }
 
 int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 			    struct gpusvm_driver_stats *ret)
 {
-	*ret = (struct gpusvm_driver_stats){ .cpu_faults = 1, .pins = 2, .vram_peak = 3 };
+	*ret = (struct gpusvm_driver_stats){.cpu_faults = 1, .pins = 2, .vram_peak = 3};
 	return 0;
 }
 
@@ -200,8 +214,8 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 			    struct gpusvm_driver_residency *ret)
 {
 	for (u64 i = 0; i < n; i++)
-		ret[i] = (struct gpusvm_driver_residency){ .flags = (u32)(start / 4096 + i),
-							   .location = (int)(i % 3) - 2 };
+		ret[i] = (struct gpusvm_driver_residency){.flags = (u32)(start / 4096 + i),
+							  .location = (int)(i % 3) - 2};
 	return 0;
 }
 
@@ -227,7 +241,7 @@ int gpusvm_driver_unbind(struct gpusvm_driver_queue *queue, u64 start, u64 end)
 static int command_run(const struct gpusvm_command *c, struct gpusvm_command_fault *fault)
 {
 	if (c->va == BAD) {
-		*fault = (struct gpusvm_command_fault){ BAD, GPUSVM_ACCESS_WRITE, -EFAULT };
+		*fault = (struct gpusvm_command_fault){BAD, GPUSVM_ACCESS_WRITE, -EFAULT};
 		return -EFAULT;
 	}
 	switch (c->type) {
@@ -330,7 +344,7 @@ static struct gpusvm_queue *queue;
 
 static int setup(void **state)
 {
-	struct gpusvm_options o = { .size = sizeof(o), .event_ring = 4 };
+	struct gpusvm_options o = {.size = sizeof(o), .event_ring = 4};
 
 	return gpusvm_open(&o, &svm) || gpusvm_queue_create(svm, 0, NULL, &queue);
 }
@@ -346,7 +360,7 @@ static int teardown(void **state)
 
 static void test_open_counts(void **state)
 {
-	struct gpusvm_options o = { .size = sizeof(o) };
+	struct gpusvm_options o = {.size = sizeof(o)};
 	struct gpusvm *again;
 
 	assert_int_equal(gpusvm_open(&o, &again), -EBUSY);
@@ -392,9 +406,9 @@ static void test_options(void **state)
 	struct {
 		struct gpusvm_options o;
 		uint64_t later;
-	} big = { .o = { .size = sizeof(big) } };
-	struct gpusvm_options o = { .size = sizeof(o), .home = "userfault" };
-	struct gpusvm_device_desc d[65] = { { .size = sizeof(d[0]), .kind = "soft" } };
+	} big = {.o = {.size = sizeof(big)}};
+	struct gpusvm_options o = {.size = sizeof(o), .home = "userfault"};
+	struct gpusvm_device_desc d[65] = {{.size = sizeof(d[0]), .kind = "soft"}};
 
 	assert_int_equal(open_with(&o), 0);
 	assert_int_equal(open_with(&big.o), 0);
@@ -449,9 +463,9 @@ static void test_structs_out(void **state)
 	struct {
 		struct gpusvm_stats s;
 		uint64_t later;
-	} big = { .s = { .size = sizeof(big) } };
-	struct gpusvm_stats s = { .size = offsetof(struct gpusvm_stats, device_faults), .pins = 9 };
-	struct gpusvm_device_info info = { .size = sizeof(info) };
+	} big = {.s = {.size = sizeof(big)}};
+	struct gpusvm_stats s = {.size = offsetof(struct gpusvm_stats, device_faults), .pins = 9};
+	struct gpusvm_device_info info = {.size = sizeof(info)};
 
 	assert_int_equal(gpusvm_stats(svm, 0, &s), 0);
 	assert_int_equal(s.cpu_faults, 1);
@@ -490,22 +504,24 @@ static void append(struct gpusvm_lane *lane, uint64_t item, const void *p)
 	a->log->values[a->log->n++] = a->value;
 }
 
-static const struct gpusvm_kernel append_kernel = { sizeof(append_kernel), "append", append };
+static const struct gpusvm_kernel append_kernel = {sizeof(append_kernel), "append", append};
 
 static void test_order(void **state)
 {
-	struct log log = { .n = 0 };
-	struct append a = { .log = &log };
+	struct log log = {.n = 0};
+	struct append a = {.log = &log};
 	struct gpusvm_event *event;
 
 	for (a.value = 0; a.value < 1000; a.value++) {
 		memset(a.rest, (int)(a.value % 251), sizeof(a.rest));
 		assert_int_equal(gpusvm_launch(queue, &append_kernel, &a,
-					       a.value % 2 ? sizeof(a) : 16 + 600, 1, &event), 0);
+					       a.value % 2 ? sizeof(a) : 16 + 600, 1, &event),
+				 0);
 		gpusvm_event_put(event);
 		if (a.value % 100 == 50) {
-			assert_int_equal(gpusvm_queue_prefetch(queue, &log, 4096, gpusvm_system(),
-							       0, &event), 0);
+			assert_int_equal(
+			    gpusvm_queue_prefetch(queue, &log, 4096, gpusvm_system(), 0, &event),
+			    0);
 			gpusvm_event_put(event);
 		}
 	}
@@ -547,7 +563,7 @@ static void test_transfers(void **state)
 
 static void test_fatal(void **state)
 {
-	struct gpusvm_fault fault = { .size = sizeof(fault) };
+	struct gpusvm_fault fault = {.size = sizeof(fault)};
 	struct gpusvm_event *bad, *good, *prefetch;
 	char c;
 
@@ -573,9 +589,9 @@ static void test_fatal(void **state)
 
 static void test_arguments(void **state)
 {
-	struct gpusvm_kernel kernel = { sizeof(kernel), NULL, NULL };
-	struct gpusvm_moved moved = { .size = sizeof(moved) };
-	struct gpusvm_queue_options options = { sizeof(options), 1 };
+	struct gpusvm_kernel kernel = {sizeof(kernel), NULL, NULL};
+	struct gpusvm_moved moved = {.size = sizeof(moved)};
+	struct gpusvm_queue_options options = {sizeof(options), 1};
 	struct gpusvm_event *event;
 	struct gpusvm_queue *other;
 	char c;
@@ -599,14 +615,19 @@ static void test_arguments(void **state)
 			 -EINVAL);
 	assert_int_equal(gpusvm_prefetch(svm, &c, 1, gpusvm_device(0), 2, NULL, NULL), -EINVAL);
 	assert_int_equal(gpusvm_prefetch(svm, &c, 1, gpusvm_device(0), 0, &moved, &event), -EINVAL);
-	assert_int_equal(gpusvm_prefetch(svm, (void *)UINTPTR_MAX, 2, gpusvm_device(0), 0, NULL,
-					 NULL), -EINVAL);
+	assert_int_equal(
+	    gpusvm_prefetch(svm, (void *)UINTPTR_MAX, 2, gpusvm_device(0), 0, NULL, NULL), -EINVAL);
 	assert_int_equal(gpusvm_prefetch(svm, &c, 0, gpusvm_device(0), 0, &moved, NULL), 0);
 	assert_int_equal(moved.moved + moved.holes, 0);
-	assert_int_equal(gpusvm_prefetch(svm, (void *)4095, 2, gpusvm_device(0), GPUSVM_STRICT,
-					 &moved, NULL), -ENOENT);
+	assert_int_equal(
+	    gpusvm_prefetch(svm, (void *)4095, 2, gpusvm_device(0), GPUSVM_STRICT, &moved, NULL),
+	    -ENOENT);
 	assert_int_equal(moved.moved, 2);
 	assert_int_equal(moved.holes, 1);
+	assert_int_equal(gpusvm_discard(svm, (void *)0x10001, 0x2fff), 0);
+	assert_true(discarded_start == 0x11000 && discarded_end == 0x13000);
+	assert_int_equal(gpusvm_discard(svm, (void *)0x21001, 0x1ffe), 0); /* no whole page */
+	assert_true(discarded_start == 0x11000);
 	assert_int_equal(gpusvm_evict(svm, -1), 0);
 	assert_int_equal(gpusvm_evict(svm, 3), -EINVAL);
 	assert_int_equal(gpusvm_queue_wait(queue, NULL), -EINVAL);
@@ -619,7 +640,7 @@ static void test_arguments(void **state)
 
 static void test_unbind_device(void **state)
 {
-	struct gpusvm_stats s = { .size = sizeof(s) };
+	struct gpusvm_stats s = {.size = sizeof(s)};
 	struct gpusvm_queue *other;
 	char c;
 
@@ -645,8 +666,8 @@ static void test_residency(void **state)
 	const size_t stride = sizeof(*pages);
 
 	memset(pages, 0xff, 3000 * stride);
-	assert_int_equal(gpusvm_residency(svm, (void *)4095, 2999 * 4096, &pages->info, 3000,
-					  stride), 0);
+	assert_int_equal(
+	    gpusvm_residency(svm, (void *)4095, 2999 * 4096, &pages->info, 3000, stride), 0);
 	for (u32 i = 0; i < 3000; i++) {
 		assert_int_equal(pages[i].info.flags, i);
 		assert_int_equal(pages[i].later, 0);
@@ -670,7 +691,7 @@ static void slow_item(struct gpusvm_lane *lane, uint64_t item, const void *p)
 
 static void test_waiting(void **state)
 {
-	const struct gpusvm_kernel slow = { sizeof(slow), "slow", slow_item };
+	const struct gpusvm_kernel slow = {sizeof(slow), "slow", slow_item};
 	struct gpusvm_event *a, *b;
 	struct gpusvm_queue *other;
 	u32 flag = 0, *p = &flag;
@@ -698,7 +719,7 @@ static void test_many_events(void **state)
 {
 	enum { N = 1000 };
 	struct gpusvm_event *events[N];
-	char c[N] = { 0 };
+	char c[N] = {0};
 
 	for (int i = 0; i < N; i++)
 		assert_int_equal(gpusvm_memset(queue, &c[i], 1, 1, &events[i]), 0);
@@ -712,7 +733,7 @@ static void test_many_events(void **state)
 
 static void test_slow_calls_leave_room(void **state)
 {
-	struct gpusvm_stats s = { .size = sizeof(s) };
+	struct gpusvm_stats s = {.size = sizeof(s)};
 	struct gpusvm_event *events[20];
 	u64 start;
 	char c;
@@ -735,7 +756,7 @@ static void test_slow_calls_leave_room(void **state)
 static void *hammer(void *arg)
 {
 	u32 *sum = arg;
-	struct gpusvm_stats s = { .size = sizeof(s) };
+	struct gpusvm_stats s = {.size = sizeof(s)};
 	struct gpusvm_event *event;
 	struct gpusvm_queue *mine;
 	unsigned char bytes[700], back[700];
@@ -761,7 +782,7 @@ static void *hammer(void *arg)
 static void test_threads(void **state)
 {
 	pthread_t threads[4];
-	u32 sums[4] = { 0 };
+	u32 sums[4] = {0};
 
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, hammer, &sums[i]), 0);
@@ -796,8 +817,14 @@ static void test_fork_hooks(void **state)
 static void happen(u64 time, u64 duration)
 {
 	const struct gpusvm_driver_event event = {
-		.time = time, .duration = duration, .type = DRIVER_EVENT_MIGRATE,
-		.cause = DRIVER_CAUSE_PREFETCH, .device = 0, .from = -1, .to = 0, .length = time,
+	    .time = time,
+	    .duration = duration,
+	    .type = DRIVER_EVENT_MIGRATE,
+	    .cause = DRIVER_CAUSE_PREFETCH,
+	    .device = 0,
+	    .from = -1,
+	    .to = 0,
+	    .length = time,
 	};
 
 	the_driver->options.event(the_driver->options.event_arg, &event);
@@ -884,23 +911,23 @@ int main(void)
 {
 #define WITH(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open_fails_whole),
-		cmocka_unit_test(test_options),
-		WITH(test_open_counts),
-		WITH(test_structs_out),
-		WITH(test_order),
-		WITH(test_transfers),
-		WITH(test_fatal),
-		WITH(test_arguments),
-		WITH(test_unbind_device),
-		WITH(test_residency),
-		WITH(test_waiting),
-		WITH(test_many_events),
-		WITH(test_slow_calls_leave_room),
-		WITH(test_threads),
-		WITH(test_fork_hooks),
-		WITH(test_ring),
-		WITH(test_ring_threads),
+	    cmocka_unit_test(test_open_fails_whole),
+	    cmocka_unit_test(test_options),
+	    WITH(test_open_counts),
+	    WITH(test_structs_out),
+	    WITH(test_order),
+	    WITH(test_transfers),
+	    WITH(test_fatal),
+	    WITH(test_arguments),
+	    WITH(test_unbind_device),
+	    WITH(test_residency),
+	    WITH(test_waiting),
+	    WITH(test_many_events),
+	    WITH(test_slow_calls_leave_room),
+	    WITH(test_threads),
+	    WITH(test_fork_hooks),
+	    WITH(test_ring),
+	    WITH(test_ring_threads),
 	};
 
 	return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);

@@ -59,12 +59,19 @@ static inline int teardown(void **state)
 	return 0;
 }
 
+#define DISTANCE (16 * PAGE)
+
+/* With holes on both sides: libc's own memory (the thread's, say) may lie beside, would
+ * be one mapping with ours and go with it, and is called home with what is near. */
 static inline unsigned char *map_pages(size_t n, int prot)
 {
-	void *p = mmap(NULL, n * PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *p =
+	    mmap(NULL, n * PAGE + 2 * DISTANCE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(p, MAP_FAILED);
-	return p;
+	munmap(p, DISTANCE);
+	munmap(p + DISTANCE + n * PAGE, DISTANCE);
+	return p + DISTANCE;
 }
 
 static inline unsigned char *map_filled(size_t n, unsigned seed)

@@ -218,9 +218,12 @@ static void test_link_down(void **state)
 	assert_int_equal(where_is(p).mapped_by, 6);
 	link_set(2, 1, GPUSVM_LINK_COPY);
 	assert_int_equal(where_is(p).mapped_by, 2);
-	check_on(2, p, 512, 1); /* pulls them now */
-	assert_int_equal(where_is(p).location.device, 2);
+	/* Whether a fault would pull pages that have just moved, or map them at home, is
+	 * for policy to say; that they can be pulled is not. */
+	move_to(p, 512, 2, 512);
 	assert_int_equal(stats(2).pages_peer, 512);
+	check_on(2, p, 512, 1);
+	assert_int_equal(where_is(p).location.device, 2);
 	check_filled(p, 512, 1);
 	munmap(p, 512 * PAGE);
 }

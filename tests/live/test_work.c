@@ -399,9 +399,7 @@ static void wait_kernel(struct gpusvm_lane *lane, uint64_t i, const void *p)
 static void test_order_of_queues(void **state)
 {
 	uint32_t *flag = (void *)map_pages(1, PROT_READ | PROT_WRITE);
-	/* libc's own memory may be one mapping with ours: it moves with it, and is called
-	 * home with what is near. */
-	unsigned char *around = map_pages(64 + 32, PROT_READ | PROT_WRITE), *p = around + 16 * PAGE;
+	unsigned char *p = map_pages(64, PROT_READ | PROT_WRITE);
 	struct gpusvm_event *first, *prefetched, *last;
 	struct gpusvm_queue *other;
 
@@ -430,7 +428,7 @@ static void test_order_of_queues(void **state)
 	gpusvm_event_put(last);
 	gpusvm_queue_destroy(other);
 	munmap(flag, PAGE);
-	munmap(around, (64 + 32) * PAGE);
+	munmap(p, 64 * PAGE);
 }
 
 /* A queue waits for a prefetch that belongs to none. */

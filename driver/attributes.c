@@ -77,7 +77,7 @@ static void put_spare(struct attribute_map *map, struct attribute_node *node)
 {
 	node->next = map->spare;
 	map->spare = node;
-	map->n_spare++;
+	host_write_once(&map->n_spare, map->n_spare + 1);
 }
 
 static struct attribute_node *take_spare(struct attribute_map *map)
@@ -86,7 +86,7 @@ static struct attribute_node *take_spare(struct attribute_map *map)
 
 	if (node) {
 		map->spare = node->next;
-		map->n_spare--;
+		host_write_once(&map->n_spare, map->n_spare - 1);
 	}
 	return node;
 }

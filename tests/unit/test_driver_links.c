@@ -303,11 +303,14 @@ static void *work(void *arg)
 	struct worker *k = arg;
 	u64 at = BASE + 512 * (u64)k->device, old;
 
-	for (k->rounds = 0; !host_load_acquire(k->stop); k->rounds++)
+	/* One round at least, however busy the machine. */
+	do {
 		for (u64 va = at; va < BASE + 4 * MiB; va += HOST_PAGE_SIZE) {
 			if (device_add(k->w, k->device, va, 1, &old) || old != k->rounds)
 				k->wrong++;
 		}
+		k->rounds++;
+	} while (!host_load_acquire(k->stop));
 	return NULL;
 }
 
@@ -339,7 +342,6 @@ static void test_link_loss_under_load(void **state)
 	pthread_join(threads[4], NULL);
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(k[i].wrong, 0);
-		assert_true(k[i].rounds > 0);
 		for (u64 va = BASE + 512 * (u64)i; va < BASE + 4 * MiB; va += HOST_PAGE_SIZE) {
 			u64 word;
 
@@ -432,7 +434,7 @@ static void test_pagemap_life(void **state)
 struct holder {
 	struct world *w;
 	u32 stop;
-	u64 held;
+	u32 held;
 };
 
 static void *hold(void *arg)
@@ -445,7 +447,7 @@ static void *hold(void *arg)
 		r = gpusvm_driver_pagemap_get(h->w->driver, 1, &pagemap);
 		HOST_CHECK(!r || r == -ENODEV);
 		if (!r) {
-			h->held++;
+			host_store_release(&h->held, h->held + 1);
 			HOST_CHECK(pagemap->region != NULL);
 			gpusvm_pagemap_put(pagemap);
 		}
@@ -475,6 +477,9 @@ static void test_pagemap_life_against_unbind(void **state)
 		assert_int_equal(pthread_create(&threads[0], NULL, hold, &h), 0);
 		assert_int_equal(pthread_create(&threads[1], NULL, pull, &p[0]), 0);
 		assert_int_equal(pthread_create(&threads[2], NULL, pull, &p[1]), 0);
+		/* On a busy machine the unbind could be over before it has begun. */
+		while (!host_load_acquire(&h.held))
+			sched_yield();
 		for (unsigned k = 0; k < 5; k++) {
 			struct gpusvm_migrate_result r;
 
@@ -488,7 +493,6 @@ static void test_pagemap_life_against_unbind(void **state)
 		host_store_release(&h.stop, 1);
 		for (unsigned k = 0; k < 3; k++)
 			pthread_join(threads[k], NULL);
-		assert_true(h.held > 0);
 		cpu_expect(&w, BASE, 4 * MiB, i);
 		world_close(&w);
 	}

@@ -72,7 +72,7 @@ static void storm(u64 vram, u64 flags)
 		assert_int_equal(
 		    pthread_create(&threads[i], NULL, invalidate_all_the_time, &storms[i]), 0);
 	}
-	for (unsigned round = 1; round <= 40; round++) {
+	for (unsigned round = 1; round <= 40 || !stats(&w, 0).invalidations; round++) {
 		device_fill(&w, 0, BASE, LENGTH, round);
 		device_expect(&w, 0, BASE, LENGTH, round);
 		cpu_expect(&w, BASE, LENGTH, round);
@@ -80,7 +80,6 @@ static void storm(u64 vram, u64 flags)
 	host_store_release(&stop, 1);
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	assert_true(stats(&w, 0).invalidations > 0);
 	assert_int_equal(stats(&w, 0).device_faults, 0);
 	world_close(&w);
 }

@@ -13,6 +13,12 @@
  * preemption that comes meanwhile has a later ticket, stays, and has the work item
  * run again.
  *
+ * So that invalidations without a pause cannot keep work from ever running (law 6), a
+ * device whose work is held has its turn: for TURN_RUN after it was resumed, and, where a
+ * preemption has overtaken a resumption, for as long as the next mapping takes (TURN_MAP at
+ * most), who invalidates what it maps waits first, TURN_WAIT at most. Each wait is bounded,
+ * since the mapping may need a lock that the waiter holds, or may be what invalidates.
+ *
  * Locking: driver->lock, over the tree of bound intervals and over all mapping
  * for a device that cannot fault, so that entries and tree agree.
  */
@@ -20,6 +26,10 @@
 
 #define REBIND_AGAIN HOST_MSEC	/* after one that did not map it all */
 #define REBIND_FAILURES 1000u	/* in a row; then work goes on, and fails (law 6) */
+#define TURN_MAP (20 * HOST_MSEC)
+#define TURN_RUN HOST_MSEC
+#define TURN_WAIT (2 * HOST_MSEC)
+#define TURN_LOOK (50 * HOST_USEC) /* between looks at whose turn it is */
 
 /* ---- Page table entries ---------------------------------------------------- */
 
@@ -131,6 +141,62 @@ static int map_bound(struct driver_device *dd)
 	return result;
 }
 
+/* ---- Turns ------------------------------------------------------------------- */
+
+static bool turn_is_on(struct driver_device *dd)
+{
+	u64 turn = host_read_once(&dd->turn);
+
+	return turn && turn > host_now(); /* most devices never had one */
+}
+
+static void turn_begin(struct driver_device *dd, u64 ns)
+{
+	bool held = dd->ops->vm_held && dd->ops->vm_held(dd->vm);
+
+	host_write_once(&dd->turn, held ? host_now() + ns : 0);
+}
+
+/* Is it the turn of a device that maps some of [start, end)? */
+static bool turn_of_any(struct gpusvm_mirror *mirror, u64 start, u64 end)
+{
+	struct gpusvm_range *range;
+	struct driver_pages *dp;
+	bool found = false;
+
+	gpusvm_notifier_lock(mirror);
+	gpusvm_for_each_range(range, mirror, start, end) {
+		driver_for_each_pages(dp, driver_range_of(range)) {
+			found = found || turn_is_on(dp->device);
+		}
+	}
+	gpusvm_notifier_unlock(mirror);
+	return found;
+}
+
+static bool turn_of_none(struct gpusvm_driver *driver)
+{
+	u32 i, n = host_load_acquire(&driver->n_devices);
+
+	for (i = 0; i < n; i++)
+		if (turn_is_on(driver->devices[i]))
+			return false;
+	return true;
+}
+
+void driver_turn_wait(struct gpusvm_mirror *mirror, const struct mm_invalidation *inv)
+{
+	u64 deadline;
+
+	if (turn_of_none(driver_of(mirror)))
+		return;
+	deadline = host_now() + TURN_WAIT;
+	while (turn_of_any(mirror, inv->start, inv->end) && host_now() < deadline)
+		host_sleep(TURN_LOOK);
+}
+
+/* ---- Mapping again ------------------------------------------------------------ */
+
 static void rebind_locked(struct driver_device *dd)
 {
 	u64 ticket = host_load_acquire(&dd->preempt_ticket);
@@ -138,7 +204,10 @@ static void rebind_locked(struct driver_device *dd)
 
 	if (!host_xchg(&dd->rebind, 0))
 		return;
+	if (dd->overtaken)
+		turn_begin(dd, TURN_MAP);
 	err = map_bound(dd);
+	dd->overtaken = err == -EAGAIN || host_load_acquire(&dd->preempt_ticket) != ticket;
 	if (err == -EAGAIN && ++dd->rebind_failures < REBIND_FAILURES) {
 		host_store_seq(&dd->rebind, 1);
 		host_work_queue_after(&dd->rebind_work, REBIND_AGAIN);
@@ -148,6 +217,7 @@ static void rebind_locked(struct driver_device *dd)
 	/* Access to what is not there fails. It may be there for the next work. */
 	if (err)
 		host_store_seq(&dd->rebind, 1);
+	turn_begin(dd, dd->overtaken ? 0 : TURN_RUN);
 	if (ticket)
 		dd->ops->vm_resume(dd->vm, ticket);
 }

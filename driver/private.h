@@ -95,6 +95,8 @@ struct driver_device {
 	/* Of the last preemption; changed under the notifier lock held for writing. */
 	u64 preempt_ticket;
 	u32 rebind_failures; /* in a row; driver->lock */
+	bool overtaken; /* the last resumption was undone before it came; driver->lock */
+	u64 turn; /* until then invalidations wait a little: see bound.c; atomic */
 	struct host_work rebind_work;
 
 	struct driver_counters stats;
@@ -341,6 +343,9 @@ void driver_rebind_fini(struct driver_device *dd);
 /* Entries of a device that cannot fault are about to be cleared: its work is preempted
  * until they are back. Context: the notifier lock held for writing. */
 void driver_preempt(struct driver_device *dd);
+/* struct gpusvm_mirror_ops's invalidate_prepare: leaves devices their turn. Sleeps, and
+ * takes the notifier lock for reading. */
+void driver_turn_wait(struct gpusvm_mirror *mirror, const struct mm_invalidation *inv);
 void driver_bound_free(struct driver_device *dd);
 
 /* ---- fault.c ---- */

@@ -38,6 +38,7 @@ static void range_free(struct gpusvm_range *base)
 const struct gpusvm_mirror_ops driver_mirror_ops = {
 	.range_alloc = range_alloc,
 	.range_free = range_free,
+	.invalidate_prepare = driver_turn_wait,
 	.invalidate_start = driver_invalidate_start,
 	.invalidate_finish = driver_invalidate_finish,
 };

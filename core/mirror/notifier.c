@@ -21,10 +21,13 @@ static int invalidate_start(struct mm_notifier *n, const struct mm_invalidation 
 	struct gpusvm_notifier *notifier = to_notifier(n);
 	struct gpusvm_mirror *mirror = notifier->mirror;
 
-	if (inv->blockable)
+	if (inv->blockable) {
+		if (mirror->ops->invalidate_prepare)
+			mirror->ops->invalidate_prepare(mirror, inv);
 		host_write_lock(&mirror->notifier_lock);
-	else if (!host_write_trylock(&mirror->notifier_lock))
+	} else if (!host_write_trylock(&mirror->notifier_lock)) {
 		return -EAGAIN;
+	}
 	/* Also with no range there: one may be on its way into the tree. */
 	mm_notifier_set_seq(n, seq);
 	if (gpusvm_range_find(mirror, inv->start, inv->end))

@@ -241,6 +241,7 @@ static const struct gpusvm_device_ops soft_ops = {
     .vm_query = soft_vm_query,
     .vm_preempt = soft_vm_preempt,
     .vm_resume = soft_vm_resume,
+    .vm_held = soft_vm_held,
     .fault_pop = soft_fault_pop,
     .fault_done = soft_fault_done,
     .queue_create = soft_queue_create,

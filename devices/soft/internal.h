@@ -55,6 +55,7 @@ struct gpusvm_device_vm {
 	u32 queues; /* atomic */
 	/* Preemptions, and the last one that was resumed; atomics. See lane.c. */
 	u64 preempted, resumed;
+	u32 held; /* lanes that wait to go on; atomic */
 	struct soft_pt pt;
 };
 
@@ -227,6 +228,7 @@ bool soft_vm_unmap(struct gpusvm_device_vm *vm, u64 va, u64 length);
 bool soft_vm_query(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret);
 u64 soft_vm_preempt(struct gpusvm_device_vm *vm);
 void soft_vm_resume(struct gpusvm_device_vm *vm, u64 ticket);
+bool soft_vm_held(struct gpusvm_device_vm *vm);
 static inline bool soft_vm_preempted(const struct gpusvm_device_vm *vm)
 {
 	/* resumed first: it never passes preempted. */

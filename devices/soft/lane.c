@@ -78,7 +78,9 @@ int soft_lane_attend(struct gpusvm_lane *lane)
 	/* The bit first, then the counts: who preempts counts first, then sets the bit. */
 	if (host_load_seq(&lane->attention) & SOFT_ATTEND_PREEMPT)
 		host_fetch_and(&lane->attention, ~(u32)SOFT_ATTEND_PREEMPT);
+	host_add_relaxed(&lane->vm->held, 1);
 	host_wait(&dev->pause_wq, may_begin(lane));
+	host_add_relaxed(&lane->vm->held, -1);
 	if (soft_stopped(dev))
 		return -ENODEV;
 	if (host_load_seq(&lane->attention) & SOFT_ATTEND_CANCEL) {

@@ -124,6 +124,11 @@ void soft_vm_resume(struct gpusvm_device_vm *vm, u64 ticket)
 	host_wake_all(&vm->dev->pause_wq);
 }
 
+bool soft_vm_held(struct gpusvm_device_vm *vm)
+{
+	return host_read_once(&vm->held) != 0;
+}
+
 bool soft_vm_query(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret)
 {
 	u64 leaf = soft_pt_walk(&vm->pt, va);

@@ -215,6 +215,10 @@ struct gpusvm_device_ops {
 	 * Context: as vm_unmap. */
 	u64 (*vm_preempt)(struct gpusvm_device_vm *vm);
 	void (*vm_resume)(struct gpusvm_device_vm *vm, u64 ticket);
+	/* Does work of the vm wait to be resumed? A hint, by which invalidations that
+	 * follow each other closely leave it time to run. NULL: they never do. Does not
+	 * sleep. */
+	bool (*vm_held)(struct gpusvm_device_vm *vm);
 	/* Is [va, va + one page) mapped, and how? For faults, tests and residency. */
 	bool (*vm_query)(struct gpusvm_device_vm *vm, u64 va, struct gpusvm_addr *ret);
 

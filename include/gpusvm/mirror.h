@@ -50,6 +50,11 @@ struct gpusvm_mirror_ops {
 	void (*notifier_free)(struct gpusvm_notifier *notifier);
 	struct gpusvm_range *(*range_alloc)(struct gpusvm_mirror *mirror);
 	void (*range_free)(struct gpusvm_range *range);
+	/* Before the first pass, where the caller may sleep; no lock of the mirror is
+	 * held, nothing has been invalidated yet. May wait, for a bounded time. NULL:
+	 * nothing to wait for. */
+	void (*invalidate_prepare)(struct gpusvm_mirror *mirror,
+				   const struct mm_invalidation *inv);
 	/* First pass. The notifier lock is held for writing, the sequence is set.
 	 * Must call gpusvm_pages_invalidate() on each pages object of each range that
 	 * overlaps, clear page table entries and begin flushes; on UNMAP also

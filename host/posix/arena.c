@@ -276,14 +276,16 @@ void arena_account(s64 bytes)
 
 static bool reserve(u64 size)
 {
-	size_t mapping_size = (size_t)(size + HOST_HUGE_SIZE);
+	/* With a page at least on both sides that nobody can use: the kernel must not take
+	 * the arena and an application's mapping for one. */
+	size_t mapping_size = (size_t)(size + 2 * HOST_HUGE_SIZE);
 	u64 npages = size >> HOST_PAGE_SHIFT, table_pages;
 	void *mapping =
 	    mmap(NULL, mapping_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (mapping == MAP_FAILED)
 		return false;
-	arena.base = host_align_up((u64)(uintptr_t)mapping, HOST_HUGE_SIZE);
+	arena.base = host_align_up((u64)(uintptr_t)mapping + 1, HOST_HUGE_SIZE);
 	table_pages =
 	    host_align_up(npages * sizeof(struct page_entry), HOST_PAGE_SIZE) >> HOST_PAGE_SHIFT;
 	if (!commit(0, table_pages)) {

@@ -268,10 +268,10 @@ struct mm {
 	struct extent *extents;		/* by address, apart */
 	u32 n_extents, max_extents;
 
-	struct { /* registered in advance, while events is what it is; see vma.c */
+	struct { /* registered as a whole, while events is what it is; see vma.c */
 		struct host_mutex lock; /* RANK_LEAF */
 		u64 start, end, events;
-	} ahead;
+	} whole;
 
 	struct transaction *idle_transaction; /* for the next one; by exchange only */
 	struct host_rwlock out_lock;	      /* RANK_DEVMEM: read by transactions that take

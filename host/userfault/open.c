@@ -39,7 +39,7 @@ static void locks_init(struct mm *mm)
 	host_rwlock_init(&mm->gate, RANK_HOST_GATE);
 	host_mutex_init(&mm->regions_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->extents_lock, RANK_HOST_POOL);
-	host_mutex_init(&mm->ahead.lock, RANK_LEAF);
+	host_mutex_init(&mm->whole.lock, RANK_LEAF);
 	notifiers_init(mm);
 }
 
@@ -127,7 +127,7 @@ void userfault_close(struct mm *mm)
 	host_waitq_destroy(&mm->seq_waitq);
 	regions_fini(mm);
 	host_mutex_destroy(&mm->regions_lock);
-	host_mutex_destroy(&mm->ahead.lock);
+	host_mutex_destroy(&mm->whole.lock);
 	the_mm = NULL;
 	mm_put(mm);
 }

@@ -56,25 +56,13 @@ static void registered_add(struct block *b, u64 start, u64 end)
 	}
 }
 
-/* Devices that go through memory in order meet block after block: where the one
- * before is registered, some of those to come are registered in the same call.
- * What is known of them holds as long as no event is read. */
-#define AHEAD (15 * HOST_HUGE_SIZE)
-
-static bool follows(struct mm *mm, const struct block *b)
-{
-	const struct block *before = block_find(mm, b->address - HOST_HUGE_SIZE);
-
-	return before && host_read_once(&before->registered_end) == b->address;
-}
-
-static bool registered_ahead(struct mm *mm, u64 start, u64 end, u64 events)
+static bool registered_with(struct mm *mm, u64 start, u64 end, u64 events)
 {
 	bool covered;
 
-	host_mutex_lock(&mm->ahead.lock);
-	covered = mm->ahead.events == events && start >= mm->ahead.start && end <= mm->ahead.end;
-	host_mutex_unlock(&mm->ahead.lock);
+	host_mutex_lock(&mm->whole.lock);
+	covered = mm->whole.events == events && start >= mm->whole.start && end <= mm->whole.end;
+	host_mutex_unlock(&mm->whole.lock);
 	return covered;
 }
 
@@ -94,25 +82,23 @@ static int register_sure(struct mm *mm, u64 first, u64 end, u64 mode)
 	return 0;
 }
 
-static int register_missing(struct mm *mm, struct block *b, const struct userfault_vma *v,
-			    u64 first, u64 last, u64 events)
+/* The whole mapping where that can be: one that is registered in part is several to the
+ * kernel, and an application's mremap of it would fail. What is known of the rest of it
+ * holds as long as no event is read. */
+static int register_missing(struct mm *mm, const struct userfault_vma *v, u64 first, u64 last,
+			    u64 events)
 {
 	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (mm->info.move ? 0 : UFFDIO_REGISTER_MODE_WP);
-	u64 end = follows(mm, b) ? host_min(v->end, b->address + HOST_HUGE_SIZE + AHEAD) : last;
-	int r;
 
-	if (end > last) {
-		r = register_sure(mm, first, end, mode);
-		if (!r) {
-			host_mutex_lock(&mm->ahead.lock);
-			mm->ahead.start = first;
-			mm->ahead.end = end;
-			mm->ahead.events = events;
-			host_mutex_unlock(&mm->ahead.lock);
-			return 0;
-		}
-	}
-	return register_sure(mm, first, last, mode);
+	/* Some of it may be another's, or too large for the kernel's tables. */
+	if (mm->restricted || register_sure(mm, v->start, v->end, mode))
+		return register_sure(mm, first, last, mode);
+	host_mutex_lock(&mm->whole.lock);
+	mm->whole.start = v->start;
+	mm->whole.end = v->end;
+	mm->whole.events = events;
+	host_mutex_unlock(&mm->whole.lock);
+	return 0;
 }
 
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
@@ -140,8 +126,8 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 		while (events_unread(mm))
 			wait_for_reader(mm);
 		events = host_load_acquire(&mm->events);
-		if (!registered_ahead(mm, first, last, events)) {
-			r = register_missing(mm, b, v, first, last, events);
+		if (!registered_with(mm, first, last, events)) {
+			r = register_missing(mm, v, first, last, events);
 			if (r)
 				return r;
 		}

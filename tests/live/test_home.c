@@ -211,6 +211,22 @@ static void test_mremap_grow_and_shrink(void **state)
 	(void)state;
 }
 
+/* To the kernel a mapping is still one when a device has used a part of it. */
+static void test_mremap_used_in_part(void **state)
+{
+	char *p = map(4 * HUGE_SIZE, false), *q;
+
+	fill(p, 4 * HUGE_SIZE);
+	out(p + HUGE_SIZE + 3 * PAGE, 16 * PAGE);
+	q = mremap(p, 4 * HUGE_SIZE, 5 * HUGE_SIZE, MREMAP_MAYMOVE);
+	assert_ptr_not_equal(q, MAP_FAILED);
+	check(q, 0, 4 * HUGE_SIZE);
+	assert_int_equal(q[5 * HUGE_SIZE - 1], 0);
+	assert_ptr_equal(mremap(q, 5 * HUGE_SIZE, HUGE_SIZE, 0), q);
+	munmap(q, HUGE_SIZE);
+	(void)state;
+}
+
 static void remap_to(size_t offset, int flags, bool huge)
 {
 	char *p = on_device(huge), *q = map(2 * HUGE_SIZE, false);
@@ -694,6 +710,7 @@ int main(void)
 	    cmocka_unit_test(test_partial_munmap),
 	    cmocka_unit_test(test_map_fixed_over),
 	    cmocka_unit_test(test_mremap_grow_and_shrink),
+	    cmocka_unit_test(test_mremap_used_in_part),
 	    cmocka_unit_test(test_mremap_move),
 	    cmocka_unit_test(test_mremap_dontunmap),
 	    cmocka_unit_test(test_madv_dontneed),

@@ -57,7 +57,7 @@ static void serve_around(struct driver_device *dd, u64 address, u64 start, u64 e
 
 /* One attempt. -EAGAIN: again; -E2BIG and -ENOMEM: with less; others are final. */
 static int serve_once(struct driver_device *dd, const struct gpusvm_device_fault *fault,
-		      const struct serve_stage *stage)
+		      const struct serve_stage *stage, u64 chunk)
 {
 	struct driver_want want = {
 		.write = fault->access != GPUSVM_ACCESS_READ,
@@ -72,6 +72,8 @@ static int serve_once(struct driver_device *dd, const struct gpusvm_device_fault
 	u64 start, end;
 	int err;
 
+	if (chunk)
+		want.max_chunk = host_min(chunk, want.max_chunk);
 	err = driver_range_at(dd, fault->address, &want, &advised, &range);
 	if (err == -ENOENT || err == -EINVAL)
 		return -EFAULT; /* nothing is mapped there */
@@ -110,12 +112,25 @@ static void count_retries(struct driver_device *dd, u64 n)
 	driver_count_max(&dd->stats.retry_chain_max, n);
 }
 
+/* The largest range for the fault; 0: any. What is advised decides for itself what moves
+ * with a page. */
+static u64 wanted_chunk(struct driver_device *dd, u64 address)
+{
+	u64 page = host_align_down(address, HOST_PAGE_SIZE);
+	struct driver_advised advised;
+
+	driver_advised(dd->driver, page, page, page + HOST_PAGE_SIZE, &advised);
+	if (advised.values.granularity || advised.values.preferred != ARBITER_NONE)
+		return 0;
+	return driver_far_chunk(dd, address);
+}
+
 /* 0: the page is mapped as the fault wanted it, or was (*stale). */
 static int serve(struct driver_device *dd, const struct gpusvm_device_fault *fault, bool *stale)
 {
 	struct gpusvm_driver *driver = dd->driver;
 	u64 block = host_align_down(fault->address, HOST_HUGE_SIZE);
-	u64 attempts = 0;
+	u64 attempts = 0, chunk;
 	unsigned i;
 	int err;
 
@@ -126,6 +141,7 @@ static int serve(struct driver_device *dd, const struct gpusvm_device_fault *fau
 	*stale = is_stale(dd, fault);
 	if (*stale)
 		return 0;
+	chunk = wanted_chunk(dd, fault->address);
 	for (i = 0; i < host_array_size(serve_stages); i++) {
 		const struct serve_stage *stage = &serve_stages[i];
 		struct gpusvm_retry retry;
@@ -133,7 +149,7 @@ static int serve(struct driver_device *dd, const struct gpusvm_device_fault *fau
 		gpusvm_retry_init(&retry, stage->budget, stage->tries);
 		do {
 			attempts++;
-			err = serve_once(dd, fault, stage);
+			err = serve_once(dd, fault, stage, chunk);
 		} while (err == -EAGAIN && gpusvm_retry_again(&retry));
 		if (err != -EAGAIN && err != -E2BIG && err != -ENOMEM)
 			break;

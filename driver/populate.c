@@ -14,6 +14,8 @@
 
 #define GRANULE_TRIES 8u
 #define POPULATE_RUNS 16u /* more gaps than this are filled by one object */
+#define FAR_CHUNK (16 * HOST_PAGE_SIZE)
+#define FAR_STREAM 16u /* chunks in a row after which whole blocks are asked for */
 
 /* ---- Pages and their device ------------------------------------------------- */
 
@@ -206,6 +208,69 @@ static bool maybe_on_device(struct gpusvm_driver *driver, u64 start)
 	driver_devices_put(driver, devices);
 	return maybe;
 }
+
+/* ---- Pages out of reach --------------------------------------------------------- */
+
+/* Neither mapped nor pulled over a link: they reach dd by way of system memory. */
+static bool is_far(struct driver_device *dd, const struct driver_device *owner)
+{
+	return owner && owner != dd && !driver_may_map(dd, owner) &&
+	       !(dd->has_memory && driver_may_copy(dd, owner));
+}
+
+/* As maybe_on_device, of those alone. */
+static bool maybe_far(struct driver_device *dd, u64 start)
+{
+	u64 devices = driver_devices_get(dd->driver), left;
+	bool maybe = false;
+
+	for (left = devices; left && !maybe; left &= left - 1) {
+		struct driver_device *owner = dd->driver->devices[__builtin_ctzll(left)];
+
+		maybe = is_far(dd, owner) && owner->has_memory &&
+			host_read_once(driver_placed(owner, start));
+	}
+	driver_devices_put(dd->driver, devices);
+	return maybe;
+}
+
+static bool any_far(struct driver_device *dd, u64 start, u64 end)
+{
+	const void **owners;
+	bool any = false;
+
+	if (!maybe_far(dd, start))
+		return false;
+	owners = host_alloc(driver_npages(start, end) * sizeof(*owners));
+	if (!owners)
+		return false;
+	mm_page_owners(dd->driver->mm, start, end, owners);
+	for (u64 i = 0; i < driver_npages(start, end) && !any; i++)
+		any = owners[i] && is_far(dd, driver_owner_device(owners[i]));
+	host_free(owners);
+	return any;
+}
+
+/* Two faults at once lose an update of the stream, which only costs smaller chunks. */
+u64 driver_far_chunk(struct driver_device *dd, u64 address)
+{
+	u64 block = host_align_down(address, HOST_HUGE_SIZE);
+	u64 chunk = host_align_down(address, FAR_CHUNK);
+	bool goes_on;
+
+	if (!any_far(dd, block, block + HOST_HUGE_SIZE))
+		return 0;
+	goes_on = chunk == host_read_once(&dd->far_next);
+	host_write_once(&dd->far_run, goes_on ? host_read_once(&dd->far_run) + 1 : 0);
+	if (goes_on && chunk == block && host_read_once(&dd->far_run) >= FAR_STREAM) {
+		host_write_once(&dd->far_next, block + HOST_HUGE_SIZE);
+		return 0;
+	}
+	host_write_once(&dd->far_next, chunk + FAR_CHUNK);
+	return FAR_CHUNK;
+}
+
+/* ---- The missing part of a piece ------------------------------------------------ */
 
 /* What of a piece is where. */
 struct populate_scan {

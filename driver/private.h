@@ -88,6 +88,9 @@ struct driver_device {
 	 * atomics */
 	u64 stream_next;
 	u32 stream_shift;
+	/* The same of its own faults on pages out of its reach; see driver_far_chunk. */
+	u64 far_next;
+	u32 far_run;
 
 	/* bound.c, under driver->lock */
 	struct gpusvm_interval_tree bound;
@@ -414,6 +417,12 @@ struct driver_device *driver_owner_device(const void *owner);
 int driver_populate(struct driver_device *dd, struct mm *mm, u64 start, u64 end, u64 timeslice,
 		    enum gpusvm_driver_cause cause, bool leave,
 		    struct gpusvm_migrate_result *result);
+/* How large a range a fault of the device at address may ask for, 0: any. Where its 2M
+ * has pages on devices that it can neither map nor copy from, 64K: a range is mapped
+ * whole, so that all of its pages have to come home; the others are left where they are
+ * until they are asked for. A stream of such faults goes on by 2M. May sleep. Context: no
+ * lock above RANK_DRIVER_RANGE. */
+u64 driver_far_chunk(struct driver_device *dd, u64 address);
 
 /* Pages of [start, end) that are on devices come home in so many at a time, from now
  * on. Only once there is advice. Best effort; may sleep. */

@@ -136,6 +136,49 @@ static void test_no_link_no_peer_mapping(void **state)
 	world_close(&w);
 }
 
+/* A fault on a page out of reach brings home what it asks for, with what lies around it,
+ * and nothing else of its 2M; a stream of them goes on by 2M. */
+static void test_out_of_reach_page_by_need(void **state)
+{
+	struct gpusvm_driver_stats before;
+	u64 word;
+	struct world w;
+
+	open_devices(&w, 2);
+	add_device(&w, 0, GPUSVM_DEVICE_NO_VRAM);
+	map(&w, BASE, 12 * MiB, MODEL_RW | MODEL_THP);
+	cpu_fill(&w, BASE, 12 * MiB, 1);
+	assert_int_equal(prefetch(&w, BASE, 12 * MiB, 1).moved, 3072);
+	/* One page. */
+	device_expect(&w, 0, BASE + 100 * HOST_PAGE_SIZE, 8, 1);
+	assert_int_equal(where(&w, BASE + 100 * HOST_PAGE_SIZE).location, 0);
+	assert_int_equal(stats(&w, 1).pages_to_system, 16);
+	assert_int_equal(stats(&w, 0).pages_to_device, 16);
+	assert_int_equal(where(&w, BASE).location, 1);
+	assert_int_equal(where(&w, BASE + 112 * HOST_PAGE_SIZE).location, 1);
+	/* The holder goes on with the rest. */
+	device_expect(&w, 1, BASE, 8, 1);
+	assert_int_equal(where(&w, BASE).location, 1);
+	/* A device without memory has it in system memory. */
+	device_expect(&w, 2, BASE + 200 * HOST_PAGE_SIZE, 8, 1);
+	assert_int_equal(where(&w, BASE + 200 * HOST_PAGE_SIZE).location, DRIVER_SYSTEM);
+	assert_in_range(stats(&w, 1).pages_to_system, 32, 48); /* as the CPU's, they widen */
+	/* The rest comes on demand, and whole once it is a stream: 30 pieces of the first
+	 * 2M, and one for each of the others. */
+	before = stats(&w, 0);
+	device_expect(&w, 0, BASE, 6 * MiB, 1);
+	assert_int_equal(where(&w, BASE + 6 * MiB - HOST_PAGE_SIZE).location, 0);
+	assert_int_equal(stats(&w, 1).pages_to_system, 1536);
+	assert_in_range(stats(&w, 0).device_faults - before.device_faults, 32, 40);
+	/* Not where it is not. */
+	before = stats(&w, 1);
+	for (u64 va = BASE + 12 * MiB; va > BASE + 10 * MiB; va -= 0x20000)
+		assert_int_equal(device_read(&w, 0, va - 8, &word, 8), 0);
+	assert_int_equal(stats(&w, 1).pages_to_system - before.pages_to_system, 256);
+	cpu_expect(&w, BASE, 12 * MiB, 1);
+	world_close(&w);
+}
+
 /* ---- From device to device ------------------------------------------------------- */
 
 static void test_moves_go_straight(void **state)
@@ -505,6 +548,7 @@ int main(void)
 	    cmocka_unit_test(test_arguments),
 	    cmocka_unit_test(test_pages_of_several_pagemaps),
 	    cmocka_unit_test(test_no_link_no_peer_mapping),
+	    cmocka_unit_test(test_out_of_reach_page_by_need),
 	    cmocka_unit_test(test_moves_go_straight),
 	    cmocka_unit_test(test_pull_against_pull),
 	    cmocka_unit_test(test_link_loss_invalidates),

@@ -141,6 +141,18 @@ static void copy_page(struct mm *mm, int child_fd, u64 address, const void *byte
 		poison_page(mm, child_fd, copy.dst);
 }
 
+/* A MOVE home of a whole block that this fork cut short has brought some pages home
+ * before it (it holds mmap_lock, as fork does): the child has them. Where frames are
+ * memory, theirs have nothing any more, and who reads one would wait for himself. */
+static bool came_before(struct mm *mm, u32 id)
+{
+	u64 at = frame_memory(mm, id);
+	struct page_region there;
+
+	return at && mm->sys->scan(at, at + HOST_PAGE_SIZE, PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+				   &there, 1) == 0;
+}
+
 static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsigned i)
 {
 	entry_t e = block_get(b, i);
@@ -160,6 +172,9 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 		return;
 	}
 	default:
+		if (entry_kind(e) == ENTRY_IN &&
+		    came_before(mm, b->pages ? entry_id(e) : entry_id(b->uniform) + i))
+			return;
 		page = frame_page(mm, b->pages ? entry_id(e) : entry_id(b->uniform), !b->pages);
 		if (mm_page_region(page)->ops->read(page, b->pages ? 0 : i, page_buffer)) {
 			host_warn("a device page could not be read for a child", __FILE__,

@@ -13,15 +13,6 @@
 
 #define HANG (60 * HOST_SEC) /* a job that takes longer never ends */
 
-u64 sim_below(struct sim_actor *a, u64 n)
-{
-	u64 x = a->random += 0x9e3779b97f4a7c15ull;
-
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-	return (x ^ x >> 31) % n;
-}
-
 static u64 page_va(const struct sim *s, u32 page)
 {
 	return SIM_BASE + (u64)(s->watched + page) * HOST_PAGE_SIZE;

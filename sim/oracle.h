@@ -12,7 +12,7 @@
 #include "host/host.h"
 
 #define ORACLE_STORES 24u /* that may matter at one time */
-#define ORACLE_READERS 8u
+#define ORACLE_READERS 12u
 
 struct oracle_store {
 	u64 value, begin, end; /* begin 0: no store; end ~0: not over */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * private.h: what the files of the simulator share.
+ * private.h: what the files of the simulator share. What scenarios of each level have
+ * in common is scenario.h's.
  *
  *   sim.c         cases and runs; exploring
+ *   actors.c      those who act
  *   world.c       a world's beginning and end, and the laws that are checked in it
  *   ops.c         what actors do, each checked by the oracle
  *   scenarios.c   the worlds and their actors
@@ -23,7 +25,7 @@
 #include "host/model/sched.h"
 #include "host/posix/posix.h"
 #include "sim/oracle.h"
-#include "sim/sim.h"
+#include "sim/scenario.h"
 
 #define SIM_BASE ((u64)0x100000000) /* 2M aligned */
 #define SIM_PAGES 1024u		    /* at most in a world, from SIM_BASE on */
@@ -31,57 +33,7 @@
 #define SIM_WORDS 4u		    /* in each of them */
 #define SIM_DEVICES 4u
 
-enum sim_adversary_kind {
-	ADVERSARY_NONE,
-	ADVERSARY_ALLOC,	   /* an allocation fails */
-	ADVERSARY_FAIL_COPY,	   /* a copy fails, half done */
-	ADVERSARY_DROP_FAULT,	   /* the driver is not told of a fault */
-	ADVERSARY_DUPLICATE_FAULT, /* it is told twice */
-	ADVERSARY_DELAY_FAULT,	   /* it is told late */
-	ADVERSARY_DELAY_FLUSH,	   /* flushes take long */
-	ADVERSARY_BEGIN,	   /* the sites of host/model/model.h: */
-	ADVERSARY_ISOLATE,
-	ADVERSARY_SYSTEM_PAGE,
-	ADVERSARY_HUGE_PAGE,
-	ADVERSARY_COMMIT,
-	ADVERSARY_DMA_MAP,
-	ADVERSARY_NOTIFIER,
-	ADVERSARY_RANGE_FAULT,
-	ADVERSARY_RANGE_BUSY,
-	ADVERSARIES,
-};
-
-struct sim;
-struct sim_actor;
-
-struct sim_role {
-	const char *name;
-	void (*step)(struct sim *s, struct sim_actor *a);
-	u32 rounds; /* at most 64 */
-	int device; /* which it uses; -1: none; with few devices they share */
-};
-
-struct sim_scenario {
-	const char *name, *about;
-	u32 devices;	  /* if the command does not say */
-	u32 first, pages; /* mapped at first: from the first page of SIM_BASE's 2M on */
-	u32 flags;	  /* MODEL_*, of that mapping */
-	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
-	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */
-	u64 timeslice;
-	u64 keepalive; /* of device memory that nothing uses */
-	void (*prepare)(struct sim *s); /* before the actors; may be NULL */
-	struct sim_role roles[SIM_ACTORS];
-};
 extern const struct sim_scenario sim_scenario_table[];
-
-struct sim_actor {
-	struct sim *sim;
-	const struct sim_role *role;
-	u32 index, round;
-	u64 random;
-	struct host_thread thread;
-};
 
 struct sim_device {
 	struct gpusvm_device *device;
@@ -112,20 +64,10 @@ struct sim {
 	struct oracle_word mapping[SIM_WATCHED];
 	u32 watched; /* the first watched page */
 	u64 values;  /* the last one given out */
-	struct sim_actor actors[SIM_ACTORS];
 };
-
-/* ---- world.c ---- */
-
-/* The whole run, on fiber 0. arg: the case. */
-void sim_world(void *arg);
-/* Called now and then: the invariants of everything. arg: unused. */
-void sim_check(void *arg);
-void sim_check_begin(void);
 
 /* ---- ops.c: what actors do. Pages count from `watched`. ---- */
 
-u64 sim_below(struct sim_actor *a, u64 n);
 /* One word. device < 0: the CPU. */
 void op_load(struct sim_actor *a, int device, u32 page, u32 word);
 void op_store(struct sim_actor *a, int device, u32 page, u32 word);

@@ -8,34 +8,88 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_PERIOD 1000u
-#define PCT_LENGTH 1500u
+static const struct sim_level *const levels[] = {&sim_memory_level, &sim_userfault_level};
+
+static size_t scenarios_of(const struct sim_level *level)
+{
+	size_t n = 0;
+
+	while (level->scenarios[n].name)
+		n++;
+	return n;
+}
+
+/* Scenarios are numbered through all levels. */
+static const struct sim_level *level_of(size_t scenario, const struct sim_scenario **ret)
+{
+	for (size_t i = 0; i < host_array_size(levels); i++) {
+		size_t n = scenarios_of(levels[i]);
+
+		*ret = &levels[i]->scenarios[scenario];
+		if (scenario < n)
+			return levels[i];
+		scenario -= n;
+	}
+	HOST_CHECK(!"such a scenario");
+	return NULL;
+}
 
 size_t sim_scenarios(void)
 {
 	size_t n = 0;
 
-	while (sim_scenario_table[n].name)
-		n++;
+	for (size_t i = 0; i < host_array_size(levels); i++)
+		n += scenarios_of(levels[i]);
 	return n;
+}
+
+const struct sim_scenario *sim_scenario_at(size_t i)
+{
+	const struct sim_scenario *sc;
+
+	(void)level_of(i, &sc);
+	return sc;
 }
 
 const char *sim_scenario_name(size_t i)
 {
-	return sim_scenario_table[i].name;
+	return sim_scenario_at(i)->name;
 }
 
 const char *sim_scenario_about(size_t i)
 {
-	return sim_scenario_table[i].about;
+	return sim_scenario_at(i)->about;
 }
 
 int sim_scenario_find(const char *name)
 {
-	for (size_t i = 0; sim_scenario_table[i].name; i++)
-		if (!strcmp(sim_scenario_table[i].name, name))
+	for (size_t i = 0; i < sim_scenarios(); i++)
+		if (!strcmp(sim_scenario_name(i), name))
 			return (int)i;
 	return -1;
+}
+
+bool sim_scenarios_find(const char *name, size_t *first, size_t *last)
+{
+	int one = sim_scenario_find(name);
+	bool all = !strcmp(name, "all");
+	size_t n = 0;
+
+	*first = *last = (size_t)one;
+	if (one >= 0)
+		return true;
+	*last = sim_scenarios() - 1;
+	*first = all ? 0 : *last + 1;
+	for (size_t i = 0; i < host_array_size(levels); i++) {
+		size_t next = n + scenarios_of(levels[i]);
+
+		if (!strcmp(name, levels[i]->name)) {
+			*first = n;
+			*last = next - 1;
+		}
+		n = next;
+	}
+	return *first <= *last;
 }
 
 const char *sim_adversary_name(uint32_t kind)
@@ -57,6 +111,11 @@ const char *sim_adversary_name(uint32_t kind)
 	    [ADVERSARY_NOTIFIER] = "notifier",
 	    [ADVERSARY_RANGE_FAULT] = "range-fault",
 	    [ADVERSARY_RANGE_BUSY] = "range-busy",
+	    [ADVERSARY_LATE] = "late",
+	    [ADVERSARY_BUSY] = "busy",
+	    [ADVERSARY_MEMORY] = "memory",
+	    [ADVERSARY_MIGRATE] = "migrate",
+	    [ADVERSARY_DENY] = "deny",
 	};
 
 	return kind < ADVERSARIES ? names[kind] : NULL;
@@ -74,12 +133,9 @@ static u64 next_random(u64 *s)
 }
 
 /* Half of the runs have none, so that errors have no excuse; an eighth two. */
-static void choose_adversaries(struct sim_case *c, u64 *random)
+static void choose_adversaries(struct sim_case *c, const struct sim_level *level,
+			       const struct sim_scenario *sc, u64 *random)
 {
-	static const u32 reach[ADVERSARIES] = {
-	    [ADVERSARY_ALLOC] = 300,
-	    [ADVERSARY_DELAY_FLUSH] = 5000,
-	};
 	u32 n = (u32)(next_random(random) % 8);
 
 	n = n < 4 ? 0 : n < 7 ? 1 : 2;
@@ -87,10 +143,11 @@ static void choose_adversaries(struct sim_case *c, u64 *random)
 		struct sim_adversary *a = &c->adversaries[i];
 
 		/* Every other one is an allocation: there are the most of these. */
-		a->kind = next_random(random) % 2
+		a->kind = next_random(random) % 2 && !sc->events
 			      ? ADVERSARY_ALLOC
-			      : 1 + (u32)(next_random(random) % (ADVERSARIES - 1));
-		a->n = 1 + (u32)(next_random(random) % (reach[a->kind] ? reach[a->kind] : 12));
+			      : level->adversaries[next_random(random) % level->n_adversaries];
+		a->n = 1 + (u32)(next_random(random) %
+				 (level->reach[a->kind] ? level->reach[a->kind] : 12));
 	}
 	if (n == 2 && c->adversaries[0].kind == c->adversaries[1].kind)
 		c->adversaries[1] = (struct sim_adversary){0};
@@ -102,7 +159,8 @@ static void keep_two(struct sim_case *c, const struct sim_scenario *sc)
 	u64 pair = c->seed;
 	u32 n = 0, first = 0;
 
-	while (n < SIM_ACTORS && sc->roles[n].step)
+	/* Those without rounds are the last. */
+	while (n < SIM_ACTORS && sc->roles[n].rounds)
 		n++;
 	for (pair %= n * (n - 1) / 2; pair >= n - 1 - first; first++)
 		pair -= n - 1 - first;
@@ -113,7 +171,8 @@ static void keep_two(struct sim_case *c, const struct sim_scenario *sc)
 void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t devices,
 		   enum sim_scheduler scheduler)
 {
-	const struct sim_scenario *sc = &sim_scenario_table[scenario];
+	const struct sim_scenario *sc;
+	const struct sim_level *level = level_of(scenario, &sc);
 	u64 random = seed ^ 0x73696d;
 
 	*c = (struct sim_case){.scenario = (u32)scenario,
@@ -122,14 +181,15 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 			       .scheduler = scheduler};
 	c->devices = host_min(c->devices, SIM_DEVICES);
 	for (u32 i = 0; i < SIM_ACTORS; i++)
-		c->keep[i] = sc->roles[i].rounds ? ~(u64)0 >> (64 - sc->roles[i].rounds) : 0;
+		c->keep[i] = sc->roles[i].rounds ? ~(u64)0 >> (64 - sc->roles[i].rounds)
+						 : sc->roles[i].step != NULL;
 	if (scheduler == SIM_EXHAUSTIVE) {
 		keep_two(c, sc);
 		return;
 	}
 	c->atomics = next_random(&random) % 2;
 	c->links = c->devices > 1 && next_random(&random) % 2;
-	choose_adversaries(c, &random);
+	choose_adversaries(c, level, sc, &random);
 }
 
 void sim_case_free(struct sim_case *c)
@@ -143,26 +203,29 @@ void sim_case_free(struct sim_case *c)
 
 _Static_assert(sizeof(struct sim_choice) == sizeof(struct sched_choice), "one is the other");
 
-static void options_of(const struct sim_case *c, struct sched_options *options)
+static const struct sim_level *options_of(const struct sim_case *c, struct sched_options *options)
 {
+	const struct sim_scenario *sc;
+	const struct sim_level *level = level_of(c->scenario, &sc);
+
 	*options = (struct sched_options){
 	    .kind = c->replay		      ? SCHED_REPLAY
 		    : c->scheduler == SIM_PCT ? SCHED_PCT
 					      : SCHED_RANDOM,
 	    .seed = c->seed,
-	    .length = PCT_LENGTH,
-	    .depth = 3 + c->seed % 3,
+	    .length = level->pct_length,
+	    .depth = (u32)(3 + c->seed % level->pct_depths),
 	    .choices = (const struct sched_choice *)(const void *)c->choices,
 	    .n_choices = (u32)c->n_choices,
 	    .atomics = c->atomics,
 	    .work = true,
-	    .check = sim_check,
-	    .check_period = CHECK_PERIOD,
-	    .max_idle_points = 200000,
-	    .max_idle_time = 100 * HOST_SEC,
+	    .check = level->check,
+	    .check_period = level->check_period,
+	    .max_idle_points = level->max_idle_points,
+	    .max_idle_time = level->max_idle_time,
 	};
-	model_begin();
-	sim_check_begin();
+	level->begin();
+	return level;
 }
 
 static void result_of(const struct sched_outcome *outcome, struct sim_result *ret)
@@ -181,11 +244,11 @@ void sim_run_watched(const struct sim_case *c, struct sim_result *ret,
 		     void (*watch)(void *arg, const struct sched_event *event), void *arg)
 {
 	struct sched_options options;
+	const struct sim_level *level = options_of(c, &options);
 
-	options_of(c, &options);
 	options.watch = watch;
 	options.watch_arg = arg;
-	sched_run(&options, sim_world, (void *)(uintptr_t)c, &outcome);
+	sched_run(&options, level->run, (void *)(uintptr_t)c, &outcome);
 	result_of(&outcome, ret);
 }
 
@@ -214,9 +277,9 @@ void sim_explore(struct sim_case *c, uint32_t preemptions, uint64_t max_runs, ui
 	struct sched_explore_options bounds = {preemptions, max_runs, max_ns};
 	struct sched_options options;
 	struct sched_explored done;
+	const struct sim_level *level = options_of(c, &options);
 
-	options_of(c, &options);
-	sched_explore(&options, &bounds, sim_world, c, &done, &outcome);
+	sched_explore(&options, &bounds, level->run, c, &done, &outcome);
 	result_of(&outcome, ret);
 	*explored = (struct sim_explored){done.runs, done.points, done.complete};
 	if (outcome.result == SCHED_OK)

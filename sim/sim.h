@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * sim.h: races found before hardware does: the core, the driver and software
- * devices, unchanged, over the model memory manager, under a scheduler that one
- * seed decides.
+ * devices, unchanged, over the model memory manager, and host/userfault, unchanged,
+ * over a model of the kernel, under a scheduler that one seed decides.
  *
  * Concepts
  *   scenario  a small world (devices, mappings) and actors that act in it
@@ -31,7 +31,7 @@ struct sim_choice {
 	uint32_t fiber, point, next;
 };
 
-#define SIM_ACTORS 6
+#define SIM_ACTORS 10
 #define SIM_ADVERSARIES 2
 
 struct sim_adversary {
@@ -66,6 +66,9 @@ const char *sim_scenario_name(size_t i);
 const char *sim_scenario_about(size_t i);
 /* -1: none has that name. */
 int sim_scenario_find(const char *name);
+/* Those that a name stands for: one, all of a level ("memory", "userfault"; see
+ * sim/scenario.h), or "all". False: none. */
+bool sim_scenarios_find(const char *name, size_t *first, size_t *last);
 const char *sim_adversary_name(uint32_t kind);
 
 /* The case of this seed. devices 0: the scenario's own. choices: none. */

@@ -82,7 +82,7 @@ static void on_told(struct mm *mm, const struct mm_invalidation *inv)
 	sched_quiet(-1);
 }
 
-void sim_check(void *arg)
+static void check(void *arg)
 {
 	const char *wrong = NULL;
 
@@ -94,9 +94,10 @@ void sim_check(void *arg)
 		sched_fail(SCHED_LAW, "law 2, one home: %s", wrong);
 }
 
-void sim_check_begin(void)
+static void forget(void)
 {
 	world = NULL;
+	model_begin();
 }
 
 /* ---- Adversaries -------------------------------------------------------------------- */
@@ -241,49 +242,7 @@ static void begin(struct sim *s, const struct sim_case *c)
 		arm(s, &c->adversaries[i]);
 }
 
-/* ---- Actors ------------------------------------------------------------------------------- */
-
-static void actor_main(void *arg)
-{
-	struct sim_actor *a = arg;
-	const struct sim_case *c = a->sim->c;
-
-	for (a->round = 0; a->round < a->role->rounds; a->round++) {
-		if (!(c->keep[a->index] >> a->round & 1))
-			continue;
-		/* By seed, actor and round alone. */
-		a->random = c->seed * 0x9e3779b97f4a7c15ull + a->index * 0x632be59bd9b4e019ull +
-			    a->round * 0xd1342543de82ef95ull;
-		a->role->step(a->sim, a);
-	}
-}
-
-static void act(struct sim *s)
-{
-	u32 i, started = 0;
-	int err;
-
-	for (i = 0; i < SIM_ACTORS && s->scenario->roles[i].step; i++) {
-		struct sim_actor *a = &s->actors[i];
-
-		a->sim = s;
-		a->role = &s->scenario->roles[i];
-		a->index = i;
-		if (!s->c->keep[i])
-			continue;
-		err = host_thread_start(&a->thread, a->role->name, actor_main, a);
-		if (!err)
-			started++;
-		else if (!s->failures)
-			sched_fail(SCHED_PANIC, "an actor cannot be started: %d", err);
-	}
-	for (i = 0; i < SIM_ACTORS; i++)
-		host_thread_join(&s->actors[i].thread);
-	(void)started;
-}
-
-/* ---- End --------------------------------------------------------------------------------------
- */
+/* ---- End ---------------------------------------------------------------------------- */
 
 static void check_end(struct sim *s)
 {
@@ -359,7 +318,7 @@ static void end(struct sim *s)
 			   (unsigned long long)model_frames_live());
 }
 
-void sim_world(void *arg)
+static void run(void *arg)
 {
 	static struct sim s;
 
@@ -368,7 +327,30 @@ void sim_world(void *arg)
 	begin(&s, arg);
 	host_sleep(HOST_USEC); /* all threads wait for work */
 	sched_explore_here(true);
-	act(&s);
+	sim_act(&s, arg, s.failures);
 	sched_explore_here(false);
 	end(&s);
 }
+
+static const u32 adversaries[] = {
+    ADVERSARY_ALLOC,	   ADVERSARY_FAIL_COPY,	  ADVERSARY_DROP_FAULT, ADVERSARY_DUPLICATE_FAULT,
+    ADVERSARY_DELAY_FAULT, ADVERSARY_DELAY_FLUSH, ADVERSARY_BEGIN,	ADVERSARY_ISOLATE,
+    ADVERSARY_SYSTEM_PAGE, ADVERSARY_HUGE_PAGE,	  ADVERSARY_COMMIT,	ADVERSARY_DMA_MAP,
+    ADVERSARY_NOTIFIER,	   ADVERSARY_RANGE_FAULT, ADVERSARY_RANGE_BUSY,
+};
+
+const struct sim_level sim_memory_level = {
+    .name = "memory",
+    .scenarios = sim_scenario_table,
+    .run = run,
+    .check = check,
+    .check_period = 1000,
+    .begin = forget,
+    .adversaries = adversaries,
+    .n_adversaries = host_array_size(adversaries),
+    .reach = {[ADVERSARY_ALLOC] = 300, [ADVERSARY_DELAY_FLUSH] = 5000},
+    .pct_length = 1500,
+    .pct_depths = 3,
+    .max_idle_points = 200000,
+    .max_idle_time = 100 * HOST_SEC,
+};

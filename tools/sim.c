@@ -21,10 +21,11 @@
 static const char usage[] =
     "Usage: gpusvm sim [OPTION]...\n"
     "Runs the library's own code over a model of memory management and software GPUs,\n"
-    "on a scheduler that one seed decides: each race can be found, and had again. A run\n"
-    "that goes wrong is shrunk, written to a file for --replay and told step by step.\n"
+    "on a scheduler that one seed decides: each race can be found, and had again; and its\n"
+    "live process home over a model of the kernel (userfault-...). A run that goes wrong\n"
+    "is shrunk, written to a file for --replay and told step by step.\n"
     "\n"
-    "  --scenario NAME       one of those below (all)\n"
+    "  --scenario NAME       one of those below, userfault: all of these (all)\n"
     "  --seed N              of the first run; each further one adds 1 (1)\n"
     "  --runs N              of each scenario (1000; exhaustive: at most, no limit)\n"
     "  --devices N           1 to 4 (what the scenario says)\n"
@@ -41,7 +42,7 @@ static const char usage[] =
     "Status: 0 all runs are right, 1 one is not, 2 unusable arguments.\n";
 
 struct sim_arguments {
-	int first, last; /* scenarios */
+	size_t first, last; /* scenarios */
 	uint64_t seed, runs, devices;
 	enum sim_scheduler scheduler;
 	const char *replay, *output;
@@ -194,15 +195,14 @@ static json_t *run_scenarios(const struct sim_arguments *args, struct totals *t)
 {
 	json_t *failure = NULL;
 
-	for (int i = args->first; i <= args->last && !failure; i++) {
+	for (size_t i = args->first; i <= args->last && !failure; i++) {
 		uint64_t runs = t->runs, points = t->points, start = tool_now();
 
-		failure = args->scheduler == SIM_EXHAUSTIVE ? run_all_schedules(args, (size_t)i, t)
-							    : run_seeds(args, (size_t)i, t);
+		failure = args->scheduler == SIM_EXHAUSTIVE ? run_all_schedules(args, i, t)
+							    : run_seeds(args, i, t);
 		json_array_append_new(t->scenarios,
-				      json_pack("{s:s,s:I,s:I,s:f}", "name",
-						sim_scenario_name((size_t)i), "runs",
-						(json_int_t)(t->runs - runs), "points",
+				      json_pack("{s:s,s:I,s:I,s:f}", "name", sim_scenario_name(i),
+						"runs", (json_int_t)(t->runs - runs), "points",
 						(json_int_t)(t->points - points), "seconds",
 						(double)(tool_now() - start) / 1e9));
 	}
@@ -251,15 +251,6 @@ static void print_totals(const struct sim_arguments *args, struct totals *t, jso
 
 /* ---- Arguments ---------------------------------------------------------------------------- */
 
-static bool parse_scenario(struct sim_arguments *args, const char *name)
-{
-	args->first = 0;
-	args->last = (int)sim_scenarios() - 1;
-	if (strcmp(name, "all"))
-		args->first = args->last = sim_scenario_find(name);
-	return args->first >= 0;
-}
-
 static bool parse_scheduler(struct sim_arguments *args, const char *name)
 {
 	static const char *const names[] = {"random", "pct", "exhaustive"};
@@ -296,7 +287,7 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 	while (good && (c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (c) {
 		case 's':
-			good = parse_scenario(args, optarg);
+			good = sim_scenarios_find(optarg, &args->first, &args->last);
 			break;
 		case 'e':
 			good = tool_parse_number(optarg, &args->seed);
@@ -343,7 +334,7 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 
 int tool_sim(int argc, char **argv)
 {
-	struct sim_arguments args = {.last = (int)sim_scenarios() - 1, .seed = 1};
+	struct sim_arguments args = {.last = sim_scenarios() - 1, .seed = 1};
 	struct totals t = {.complete = true};
 	json_t *failure;
 	bool done = false;

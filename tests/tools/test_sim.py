@@ -43,9 +43,18 @@ def test_json(gpusvm):
     assert figures["points"] == sum(s["points"] for s in figures["scenarios"])
 
 
-def test_a_seed_is_a_run(gpusvm):
+def test_scenarios_of_one_home(gpusvm):
+    names = [name for name in scenarios(gpusvm) if name.startswith("userfault-")]
+    assert len(names) >= 13
+    done = gpusvm("sim", "--scenario", "userfault", "--runs", 2, "--devices", 2, "--json")
+    assert done.returncode == 0, done.stdout
+    assert [s["name"] for s in json.loads(done.stdout)["scenarios"]] == names
+
+
+@pytest.mark.parametrize("scenario", ["mixed", "userfault-all"])
+def test_a_seed_is_a_run(gpusvm, scenario):
     def points(seed):
-        done = gpusvm("sim", "--scenario", "mixed", "--seed", seed, "--runs", 5, "--json")
+        done = gpusvm("sim", "--scenario", scenario, "--seed", seed, "--runs", 5, "--json")
         return json.loads(done.stdout)["points"]
     assert points(7) == points(7)
     assert points(7) != points(8)

@@ -35,7 +35,7 @@
 
 /* Addresses of the process that is modelled; fixed, so that runs are alike. */
 #define KERNEL_USER_BASE 0x200000000000ull
-#define KERNEL_USER_SIZE ((u64)64 << 20)
+#define KERNEL_USER_SIZE ((u64)96 << 20)
 #define KERNEL_BYTES 64u
 /* What is read where there is nothing. */
 #define KERNEL_NOTHING 0xdeadbeefdeadbeefull

@@ -659,7 +659,8 @@ static void write_loop(void *arg)
 {
 	struct writer *w = arg;
 
-	while (!host_load_acquire(&stop_writers)) {
+	/* Some writes at least, however busy the machine. */
+	while (!host_load_acquire(&stop_writers) || w->count < 10) {
 		HOST_CHECK(get(mm, w->address) == w->count);
 		put(mm, w->address, ++w->count);
 	}
@@ -690,7 +691,6 @@ static void test_threads(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		host_thread_join(&w[i].thread);
 		assert_int_equal(get(mm, w[i].address), w[i].count);
-		assert_true(w[i].count > 10);
 	}
 }
 

@@ -44,8 +44,9 @@ static void count_event(void *arg, const struct gpusvm_driver_event *event)
 		on_event(event);
 }
 
-/* A device's ops with some replaced, for tests that need a certain moment. */
-static struct gpusvm_device_ops hooked_ops;
+/* Each device's ops with some replaced, for tests that need a certain moment: of its own,
+ * since the driver's threads read those of the devices before it. */
+static struct gpusvm_device_ops hooked_ops[MAX_DEVICES];
 static const struct gpusvm_device_ops *real_ops;
 static void (*hook_ops)(struct gpusvm_device_ops *ops);
 
@@ -57,10 +58,14 @@ static int add_device(struct world *w, u64 vram, u64 flags)
 
 	assert_int_equal(gpusvm_soft_create(&options, &device), 0);
 	if (hook_ops) {
-		real_ops = device->ops;
-		hooked_ops = *real_ops;
-		hook_ops(&hooked_ops);
-		device->ops = &hooked_ops;
+		struct gpusvm_device_ops *ops = &hooked_ops[w->n_devices];
+
+		assert_true(w->n_devices < MAX_DEVICES);
+		if (!w->n_devices)
+			real_ops = device->ops;
+		*ops = *real_ops;
+		hook_ops(ops);
+		device->ops = ops;
 	}
 	index = gpusvm_driver_device_add(w->driver, device);
 	assert_true(index >= 0 && index < MAX_DEVICES);

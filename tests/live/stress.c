@@ -3,6 +3,7 @@
  * stress.c: law 1, no lost write, on the real thing.
  *
  *	stress [--seconds N] [--seed N] [--devices N] [--links random|ring|full|none]
+ *	       [--zero-copy]
  *
  * Every page of one field of memory has a sector for each writer; a writer
  * checks that its words are what it wrote last, and writes the next value:
@@ -16,14 +17,13 @@
  * when every word was right, 1 when one was not, 77 with a reason when the
  * system lacks what is needed.
  *
- * With --devices (up to 4) each has a writer, and pages move among them. With --links
- * they are linked, at random (of the seed) or as said; a thread takes links down and
- * brings them up all the time, and, until the indices are used up, another one
- *	binds a further device, links it, has pages moved to it and read by it, and
- *		unbinds it;
- *	unbinds the device of a writer under its work, and gives the writer a new one.
- *		What was cut off is done again, so that a word may have the value of
- *		the round then, but no older one, and never an older one afterwards.
+ * With --zero-copy, the memory of the devices is ordinary memory: of a single one, or of
+ * every other one. With --devices (up to 4) each has a writer, and pages move among them. With
+ *--links they are linked, at random (of the seed) or as said; a thread takes links down and brings
+ *them up all the time, and, until the indices are used up, another one binds a further device,
+ *links it, has pages moved to it and read by it, and unbinds it; unbinds the device of a writer
+ *under its work, and gives the writer a new one. What was cut off is done again, so that a word may
+ *have the value of the round then, but no older one, and never an older one afterwards.
  */
 #define _GNU_SOURCE
 #include <gpusvm/gpusvm.h>
@@ -499,15 +499,15 @@ static void field_make(void)
 struct options {
 	unsigned seconds, seed;
 	const char *links;
+	bool zero_copy;
 };
 
 static bool parse(int argc, char **argv, struct options *ret)
 {
-	static const struct option longs[] = {{"seconds", required_argument, NULL, 's'},
-					      {"seed", required_argument, NULL, 'S'},
-					      {"devices", required_argument, NULL, 'd'},
-					      {"links", required_argument, NULL, 'l'},
-					      {0}};
+	static const struct option longs[] = {
+	    {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'S'},
+	    {"devices", required_argument, NULL, 'd'}, {"links", required_argument, NULL, 'l'},
+	    {"zero-copy", no_argument, NULL, 'z'},     {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -519,6 +519,8 @@ static bool parse(int argc, char **argv, struct options *ret)
 			n_devices = (unsigned)atoi(optarg);
 		else if (c == 'l')
 			ret->links = optarg;
+		else if (c == 'z')
+			ret->zero_copy = true;
 		else
 			return false;
 	}
@@ -528,7 +530,7 @@ static bool parse(int argc, char **argv, struct options *ret)
 	       (random_links || !links_named(ret->links, n_devices, &topology));
 }
 
-static int open_devices(unsigned seed)
+static int open_devices(unsigned seed, bool zero_copy)
 {
 	struct gpusvm_device_desc descs[DEVICES];
 	struct gpusvm_options options = {
@@ -542,10 +544,12 @@ static int open_devices(unsigned seed)
 
 	/* All of them smaller than what is moved, so that they evict as well. */
 	for (unsigned i = 0; i < n_devices; i++) {
-		descs[i] =
-		    (struct gpusvm_device_desc){.size = sizeof(descs[i]),
-						.kind = "soft",
-						.vram_bytes = n_devices > 1 ? 4 << 20 : 10 << 20};
+		descs[i] = (struct gpusvm_device_desc){
+		    .size = sizeof(descs[i]),
+		    .kind = "soft",
+		    .vram_bytes = n_devices > 1 ? 4 << 20 : 10 << 20,
+		    .flags = zero_copy && i % 2 == 0 ? GPUSVM_DEVICE_ZERO_COPY : 0,
+		};
 		writer_devices[i] = (int)i;
 	}
 	r = gpusvm_open(&options, &svm);
@@ -572,7 +576,7 @@ int main(int argc, char **argv)
 		return 2;
 	printf("stress: %u s, seed %u, %u devices, links %s\n", o.seconds, o.seed, n_devices,
 	       o.links);
-	r = open_devices(o.seed);
+	r = open_devices(o.seed, o.zero_copy);
 	if (r) {
 		printf("stress: skipped: gpusvm_open: %s\n", strerror(-r));
 		return 77;

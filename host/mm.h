@@ -220,7 +220,7 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 void mm_region_destroy(struct mm_region *region);
 void *mm_region_priv(struct mm_region *region);
 /* Memory of a device that is ordinary memory of this process: pages can go there and come
- * back without a copy, see mm_migrate_moves. From base on, aligned to 2M, mapped private
+ * back without a copy, see MM_MPFN_MOVE. From base on, aligned to 2M, mapped private
  * and writable; nobody else maps it otherwise until mm_memory_remove, when no frame of
  * it is in use. -EOPNOTSUPP: the home cannot, and pages are copied. May sleep. Linux:
  * device-coherent memory, roughly. */
@@ -358,7 +358,10 @@ typedef u64 mm_mpfn_t; /* flags above bit 56, a frame's pointer below */
 #define MM_MPFN_ZERO ((mm_mpfn_t)1 << 58)     /* source: never written; no bytes to copy */
 #define MM_MPFN_COMPOUND ((mm_mpfn_t)1 << 59) /* head of a whole 2M page; the 511 after it are 0 */
 #define MM_MPFN_SYSTEM ((mm_mpfn_t)1 << 60)   /* system memory: no struct mm_page */
-#define MM_MPFN_MOVE ((mm_mpfn_t)1 << 61)     /* destination: commit moves the bytes itself */
+/* No bytes to copy: the home moves them. In src, of what goes to memory that CPUs can
+ * address: begin has moved them to its frame (see frame below; a ZERO one reads as zeros
+ * after commit). In dst, of what comes home from there: commit will. */
+#define MM_MPFN_MOVE ((mm_mpfn_t)1 << 61)
 #define MM_MPFN_PAYLOAD (((mm_mpfn_t)1 << 56) - 1)
 static inline mm_mpfn_t mm_mpfn(struct mm_page *page)
 {
@@ -386,6 +389,14 @@ struct mm_migrate {
 	bool (*select)(void *select_arg, struct mm_page *page);
 	void *select_arg;
 	struct mm_page *fault_page; /* from a CPU fault, else NULL */
+	/* Where what leaves system memory will go, if that is settled already, else NULL: for
+	 * entry i a frame of region, and in *n how many entries from i on have theirs side by
+	 * side. Where these frames are ordinary memory (mm_memory_add), pages go straight
+	 * there, with MM_MPFN_MOVE in src. Such a frame is the transaction's until end has
+	 * returned, also if nothing becomes of it. Any context; the same answer each time. */
+	const struct mm_region *region;
+	u64 (*frame)(void *frame_arg, unsigned i, unsigned *n);
+	void *frame_arg;
 	/* Set by begin. */
 	unsigned collected; /* pages, 512 for a compound one */
 	u32 stayed_reason;  /* MM_STAYED_*: why others were not, for statistics */
@@ -415,10 +426,6 @@ int mm_migrate_begin(struct mm_migrate *m);
  * with MM_MIGRATE_COMPOUND, else split. Linux: migrate_device_range. */
 int mm_migrate_begin_frames(struct mm_migrate *m, struct mm_region *region, u64 first);
 
-/* Can the bytes of page i go to frames of this region, which are ordinary memory, by a
- * move? Then dst[i] gets MM_MPFN_MOVE with its frame, and is not copied: commit does
- * it. On the way home mm_migrate_alloc_system sets it. */
-bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region);
 /* Gives each collected page a system page as destination: dst[i] gets
  * MM_MPFN_SYSTEM (and COMPOUND at the head where a whole 2M page was had; a
  * compound source without one gets 512 small destinations, and src is split
@@ -436,9 +443,9 @@ mm_dma_t mm_migrate_dma(const struct mm_migrate *m, unsigned i, unsigned *order)
  * was taken loses the caller's reference; one that was not (src[i] lost
  * MIGRATE) is abandoned here, so that its free runs. May sleep. */
 void mm_migrate_commit(struct mm_migrate *m);
-/* Always, once, after a begin that returned 0. Frees device frames that were
- * left (ops->free): sources whose page has moved or gone, and without a commit
- * what stands in dst. Puts back system pages that stayed. */
+/* Always, once, after a begin that returned 0. Puts back system pages that stayed;
+ * then frees device frames that were left (ops->free): sources whose page has moved
+ * or gone, and without a commit what stands in dst. */
 void mm_migrate_end(struct mm_migrate *m);
 
 #endif

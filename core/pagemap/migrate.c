@@ -3,8 +3,9 @@
  * migrate.c: migration to a device.
  *
  * One mm_migrate transaction. Frames are made pages and filled while the
- * sources are frozen; a failed copy gives every frame back and commits nothing,
- * so that all pages are as they were (law 9).
+ * sources are frozen; a failed copy commits nothing and gives every frame back, so
+ * that all pages are as they were (law 9). Frames that CPUs can address are known
+ * to the home from the beginning: it has moved the pages there instead.
  *
  * Locking: none held; the transaction excludes others from the pages. Against a
  * revocation: a migration counts its frames in devmem->resident, then looks at
@@ -22,7 +23,7 @@ static void lay_out(struct pagemap_migration *w, struct gpusvm_devmem *devmem, u
 	u64 arrays = (u64)npages * sizeof(mm_mpfn_t), list = COPY_LIST;
 	u8 *more = (u8 *)(w + 1);
 
-	*w = (struct pagemap_migration){ .units = 0 };
+	*w = (struct pagemap_migration){.units = 0};
 	pagemap_copies_init(&w->copies, devmem, after, (struct gpusvm_copy *)(void *)more,
 			    PAGEMAP_COPIES);
 	more += list;
@@ -37,7 +38,7 @@ struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, 
 {
 	u64 arrays = (u64)npages * sizeof(mm_mpfn_t);
 	struct pagemap_migration *w =
-		host_alloc_zeroed(sizeof(*w) + COPY_LIST + (peers ? 3 : 2) * arrays);
+	    host_alloc_zeroed(sizeof(*w) + COPY_LIST + (peers ? 3 : 2) * arrays);
 
 	if (w)
 		lay_out(w, devmem, npages, after, peers);
@@ -133,22 +134,21 @@ static bool place(struct pagemap_migration *w, unsigned i)
 {
 	struct gpusvm_devmem *devmem = w->copies.devmem;
 	mm_mpfn_t compound = w->m.src[i] & MM_MPFN_COMPOUND;
+	bool moved = w->m.src[i] & MM_MPFN_MOVE, zero = false;
 	unsigned n = pagemap_mpfn_pages(w->m.src[i]);
 	u64 frame = devmem->ops->frame(devmem, i);
-	struct gpusvm_addr src;
+	struct gpusvm_addr src = {0};
 	struct mm_page *page;
-	bool zero;
 
-	bool move = mm_migrate_moves(&w->m, i, devmem->pagemap->region);
-
-	src = source_addr(w, i, &zero);
-	if (!zero && gpusvm_addr_proto(src) == GPUSVM_PROTO_NONE)
+	if (!moved)
+		src = source_addr(w, i, &zero);
+	if (!moved && !zero && gpusvm_addr_proto(src) == GPUSVM_PROTO_NONE)
 		return false;
 	page = mm_page_init(devmem->pagemap->region, frame, compound ? HOST_HUGE_ORDER : 0, devmem);
-	w->m.dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound | (move ? MM_MPFN_MOVE : 0);
+	w->m.dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound;
 	w->units++;
 	w->frames += n;
-	if (!move)
+	if (!moved)
 		pagemap_copies_add(&w->copies, pagemap_frame_addr(frame, true), src,
 				   n * HOST_PAGE_SIZE);
 	return true;
@@ -176,18 +176,6 @@ static void place_all(struct pagemap_migration *w)
 	host_add_relaxed(&devmem->ref.count, w->units);
 	host_add_return(&devmem->resident, w->frames);
 	host_write_once(&devmem->compound, w->frames != w->units);
-}
-
-/* Gives all placed frames back: each goes its way through the region's free. */
-static void abandon_all(struct pagemap_migration *w)
-{
-	for (unsigned i = 0; w->units && i < w->m.npages; i++) {
-		if (!w->m.dst[i])
-			continue;
-		w->units--;
-		mm_page_abandon(mm_mpfn_page(w->m.dst[i]));
-		w->m.dst[i] = 0;
-	}
 }
 
 /* Tells what came straight from peers, each run of one peer's at once; pages. After
@@ -223,7 +211,8 @@ static u64 tell_peers(struct pagemap_migration *w, u64 started)
 	return all;
 }
 
-/* Between begin and end. */
+/* Between begin and end. What fails leaves the frames in dst: end gives them up when the
+ * pages are back, which may have been moved there. */
 static int transfer(struct pagemap_migration *w)
 {
 	struct gpusvm_devmem *devmem = w->copies.devmem;
@@ -234,9 +223,7 @@ static int transfer(struct pagemap_migration *w)
 	unmap_peers(w);
 	if (!err && host_load_seq(&devmem->pagemap->revoked))
 		err = -ENODEV;
-	if (err)
-		abandon_all(w);
-	else if (w->m.collected)
+	if (!err && w->m.collected)
 		mm_migrate_commit(&w->m);
 	return err;
 }
@@ -267,6 +254,23 @@ static bool compound_fits(struct gpusvm_devmem *devmem,
 	       devmem->ops->frame(devmem, HOST_HUGE_PAGES - 1) == frame + HOST_HUGE_PAGES - 1;
 }
 
+/* For mm_migrate.frame. */
+static u64 frame_run(void *arg, unsigned i, unsigned *n)
+{
+	const struct pagemap_migration *w = arg;
+	struct gpusvm_devmem *devmem = w->copies.devmem;
+	u64 first = devmem->ops->frame(devmem, i);
+
+	if (w->m.flags & MM_MIGRATE_COMPOUND) {
+		*n = devmem->npages - i;
+		return first;
+	}
+	for (*n = 1; i + *n < devmem->npages; ++*n)
+		if (devmem->ops->frame(devmem, i + *n) != first + *n)
+			break;
+	return first;
+}
+
 static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 			const struct gpusvm_migrate_details *details,
 			struct gpusvm_migrate_result *result)
@@ -289,6 +293,9 @@ static int migrate_used(struct gpusvm_devmem *devmem, u64 start, u64 end,
 	w->m.migrator = devmem->pagemap;
 	w->m.select = select_peer;
 	w->m.select_arg = &sources;
+	w->m.region = devmem->pagemap->region;
+	w->m.frame = frame_run;
+	w->m.frame_arg = w;
 	err = mm_migrate_begin(&w->m);
 	if (!err) {
 		devmem->unplaced = 0;

@@ -61,14 +61,6 @@ void mm_region_set_memory(struct mm_region *region, void *base)
 	(void)base;
 }
 
-bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)
-{
-	(void)m;
-	(void)i;
-	(void)region;
-	return false;
-}
-
 void *mm_region_priv(struct mm_region *region)
 {
 	return region->priv;

@@ -5,9 +5,10 @@
  * 1. Entries are set to OUT or IN in a section. From then on nobody else fills,
  *    maps or moves these pages; CPU faults on them wait.
  * 2. Notifiers are told, outside any section, and have devices let go.
- * 3. Pages that leave are moved to a staging slot. From then on nothing but the
+ * 3. Pages that leave are moved to a staging slot, or straight to the frames that they
+ *    go to, where these are ordinary memory. From then on nothing but the
  *    transaction reaches their bytes: a store before the move is in them, a
- *    later one faults and waits. Nothing reads the slot before the move returned.
+ *    later one faults and waits. Nothing reads them there before the move returned.
  * A page that cannot be moved goes back to SYSTEM and stays where it is.
  */
 #include "host/userfault/home.h"
@@ -67,8 +68,19 @@ static struct transaction *transaction_make(struct mm_migrate *m, struct block *
 	return NULL;
 }
 
+/* The slot has kept the books for pages that never were in it. No page is in state OUT. */
+static void slot_forget(struct mm *mm, struct transaction *t)
+{
+	section_enter(mm, t->block);
+	bits_clear(t->slot->present, t->at, t->npages);
+	t->slot->straight = NULL;
+	section_leave(mm, t->block);
+}
+
 void transaction_free(struct mm *mm, struct transaction *t)
 {
+	if (t->slot && t->straight)
+		slot_forget(mm, t);
 	if (t->slot)
 		staging_put(mm, t->slot);
 	if (t->frames != t->few_frames)
@@ -83,6 +95,19 @@ void transaction_drop(struct transaction *t)
 	if (t)
 		host_free(t->spare);
 	host_free(t);
+}
+
+u64 out_bytes(struct mm *mm, const struct mm_migrate *m, unsigned i, unsigned *n)
+{
+	const struct transaction *t = transaction_of(m);
+	unsigned run = *n;
+	u64 frame;
+
+	if (!t->straight)
+		return slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+	frame = m->frame(m->frame_arg, i, &run);
+	*n = host_min(*n, run);
+	return t->straight + (frame << HOST_PAGE_SHIFT);
 }
 
 /* ---- 1. Which pages -------------------------------------------------------- */
@@ -235,6 +260,8 @@ static bool take_pages(struct mm *mm, struct mm_migrate *m, struct transaction *
 		section_leave(mm, t->block);
 		return false;
 	}
+	if (t->straight)
+		t->slot->straight = m;
 	if (!take_whole(mm, m, t) && worth_expanding(mm, m, t)) {
 		block_expand(mm, t->block, &t->spare);
 		for (unsigned i = 0; i < t->npages; i++)
@@ -242,6 +269,15 @@ static bool take_pages(struct mm *mm, struct mm_migrate *m, struct transaction *
 	}
 	section_leave(mm, t->block);
 	return true;
+}
+
+/* Is all of the window one huge page? */
+static bool is_huge(struct mm *mm, const struct mm_migrate *m)
+{
+	struct page_region r;
+
+	return m->npages == HOST_HUGE_PAGES &&
+	       mm->sys->scan(m->start, m->start + HOST_PAGE_SIZE, PAGE_IS_HUGE, &r, 1) == 1;
 }
 
 /* Looks and takes, until nothing happened in between; after many events it gives
@@ -256,6 +292,8 @@ static void look_and_take(struct mm *mm, struct mm_migrate *m, struct transactio
 			host_memset(t->begins, 0, sizeof(t->begins));
 			if (t->slot)
 				find_eligible(mm, m, t);
+			if (t->straight)
+				t->huge = is_huge(mm, m);
 		}
 		if (take_pages(mm, m, t, events))
 			return;
@@ -330,6 +368,8 @@ static unsigned note_holes(struct mm *mm, struct transaction *t, unsigned i, uns
 
 	if (found == 0)
 		holes = n;
+	else if (found < 0 && t->straight) /* it may not have been asked */
+		return 0;
 	else if (found > 0)
 		holes = (unsigned)((next.start - entry_address(t, i)) >> HOST_PAGE_SHIFT);
 	/* The mapping may just have gone elsewhere, and its pages with it: who looks for
@@ -342,14 +382,53 @@ static unsigned note_holes(struct mm *mm, struct transaction *t, unsigned i, uns
 	return holes;
 }
 
-enum move_result { MOVE_ON, MOVE_RETRY, MOVE_POPULATE, MOVE_STAYS };
+/* Those of the n pages from i on that are populated, from i on; negative: not known. */
+static int run_populated(struct mm *mm, struct transaction *t, unsigned i, unsigned n)
+{
+	struct page_region first;
+	int found = mm->sys->scan(entry_address(t, i), entry_address(t, i + n),
+				  PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &first, 1);
+
+	if (found < 0)
+		return found;
+	if (!found || first.start != entry_address(t, i))
+		return 0;
+	return (int)((first.end - first.start) >> HOST_PAGE_SHIFT);
+}
+
+enum move_result { MOVE_ON, MOVE_RETRY, MOVE_POPULATE, MOVE_FULL, MOVE_STAYS };
+
+/* Moves n pages from i on; bytes in *done. Section of t->block. Frames may have had other
+ * pages before, or be filled beside a neighbour that an engine touches: pages that go
+ * straight there must be known to be populated (those of a huge page are: it was seen,
+ * and no event was read before all of it was taken). */
+static int move_run(struct mm *mm, struct mm_migrate *m, struct transaction *t, unsigned i,
+		    unsigned n, u64 *done)
+{
+	u64 to = out_bytes(mm, m, i, &n);
+	int r;
+
+	*done = 0;
+	if (t->straight && !t->huge) {
+		r = run_populated(mm, t, i, n);
+		if (r <= 0)
+			return r ? -EAGAIN : -ENOENT;
+		n = (unsigned)r;
+	}
+	r = uffd_move(mm, to, entry_address(t, i), (u64)n * HOST_PAGE_SIZE, done);
+	if (r == -EINVAL && n > 1) /* the mapping was split since it was looked at */
+		r = uffd_move(mm, to, entry_address(t, i), HOST_PAGE_SIZE, done);
+	bits_set(t->slot->present, t->at + i, (unsigned)(*done >> HOST_PAGE_SHIFT));
+	t->slot->small |= *done && !t->huge && !t->straight;
+	return r;
+}
 
 /* Moves some of [i, i + n) in one section; *moved pages went or are known zero. */
 static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct transaction *t,
 				  unsigned i, unsigned *moved)
 {
-	u64 done = 0;
-	unsigned n, slot_at = t->at + i;
+	u64 done;
+	unsigned n;
 	int r;
 
 	*moved = 0;
@@ -359,18 +438,8 @@ static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct tr
 		section_leave(mm, t->block);
 		return MOVE_STAYS; /* unmapped or moved away under us */
 	}
-	r = uffd_move(mm, slot_address(mm, t->slot) + (u64)slot_at * HOST_PAGE_SIZE,
-		      entry_address(t, i), (u64)n * HOST_PAGE_SIZE, &done);
-	if (r == -EINVAL && n > 1) /* the mapping was split since it was looked at */
-		r = uffd_move(mm, slot_address(mm, t->slot) + (u64)slot_at * HOST_PAGE_SIZE,
-			      entry_address(t, i), HOST_PAGE_SIZE, &done);
+	r = move_run(mm, m, t, i, n, &done);
 	*moved = (unsigned)(done >> HOST_PAGE_SHIFT);
-	if (*moved == HOST_HUGE_PAGES)
-		host_memset(t->slot->present, 0xff, sizeof(t->slot->present));
-	else
-		for (unsigned k = 0; k < *moved; k++)
-			bit_set(t->slot->present, slot_at + k);
-	t->slot->small |= done && !t->huge;
 	if (r == -ENOENT && !done) {
 		*moved = note_holes(mm, t, i, n);
 		r = *moved ? 0 : -EAGAIN;
@@ -382,8 +451,20 @@ static enum move_result move_some(struct mm *mm, struct mm_migrate *m, struct tr
 		return MOVE_RETRY;
 	if (r == -EBUSY)
 		return MOVE_POPULATE;
+	if (r == -EEXIST && t->straight)
+		return MOVE_FULL;
 	m->stayed_reason |= MM_STAYED_NOT_MIGRATABLE;
 	return MOVE_STAYS;
+}
+
+/* Drops what frames of entries from i on had in an earlier use. No section: the event has
+ * to be read. */
+static void empty_frames(struct mm *mm, const struct mm_migrate *m, unsigned i)
+{
+	unsigned n = m->npages - i;
+	u64 at = out_bytes(mm, m, i, &n);
+
+	(void)mm->sys->madvise(at, (u64)n * HOST_PAGE_SIZE, MADV_DONTNEED);
 }
 
 /* Page i gets a copy of its own. An MADV_DONTNEED whose event was read before the page
@@ -403,6 +484,7 @@ static void make_private(struct mm *mm, struct transaction *t, unsigned i)
 static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	unsigned i = 0, tries = 0, moved;
+	enum move_result result;
 	bool populated = false;
 
 	while (i < t->npages) {
@@ -410,14 +492,19 @@ static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 			i++;
 			continue;
 		}
-		switch (move_some(mm, m, t, i, &moved)) {
+		result = move_some(mm, m, t, i, &moved);
+		switch (result) {
 		case MOVE_ON:
 			i += moved;
 			tries = 0;
 			populated = false;
 			break;
+		case MOVE_FULL:
 		case MOVE_RETRY:
-			wait_for_reader(mm);
+			if (result == MOVE_FULL)
+				empty_frames(mm, m, i);
+			else
+				wait_for_reader(mm);
 			if (++tries < 200)
 				break;
 			m->stayed_reason |= MM_STAYED_BUSY;
@@ -474,6 +561,8 @@ static void protect_out(struct mm *mm, struct mm_migrate *m, struct transaction 
 /* What was taken, as the caller sees it. */
 static void report_out(struct mm_migrate *m, struct transaction *t)
 {
+	mm_mpfn_t src =
+	    MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_SYSTEM | (t->straight ? MM_MPFN_MOVE : 0);
 	unsigned taken = 0, zero = 0;
 
 	for (unsigned i = 0; i < HOST_HUGE_PAGES / 64; i++) {
@@ -483,23 +572,13 @@ static void report_out(struct mm_migrate *m, struct transaction *t)
 	m->collected += taken;
 	t->all_present = taken == t->npages && !zero;
 	if (t->compound && (t->all_present || (taken == t->npages && zero == taken))) {
-		m->src[0] = MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_SYSTEM | MM_MPFN_COMPOUND |
-			    (zero ? MM_MPFN_ZERO : 0);
+		m->src[0] = src | MM_MPFN_COMPOUND | (zero ? MM_MPFN_ZERO : 0);
 		return;
 	}
 	t->compound = false;
 	for (unsigned i = 0; i < t->npages; i++)
 		if (bit(t->taken, i))
-			m->src[i] = MM_MPFN_MIGRATE | MM_MPFN_WRITE | MM_MPFN_SYSTEM |
-				    (bit(t->zero, i) ? MM_MPFN_ZERO : 0);
-}
-
-/* Is the memory there a huge page? The slot is chosen by it. */
-static bool is_huge(struct mm *mm, u64 address)
-{
-	struct page_region r;
-
-	return mm->sys->scan(address, address + HOST_PAGE_SIZE, PAGE_IS_HUGE, &r, 1) == 1;
+			m->src[i] = src | (bit(t->zero, i) ? MM_MPFN_ZERO : 0);
 }
 
 int mm_migrate_begin(struct mm_migrate *m)
@@ -529,8 +608,12 @@ int mm_migrate_begin(struct mm_migrate *m)
 	t->by_copy = !mm->info.move;
 	if (out) {
 		host_read_lock(&mm->out_lock);
-		t->huge = t->npages == HOST_HUGE_PAGES && is_huge(mm, m->start);
+		if (m->region && !t->by_copy)
+			t->straight = host_load_acquire(&m->region->memory);
+		t->huge = !t->straight && is_huge(mm, m);
 		t->slot = staging_take(mm, t->npages, t->huge, &t->at);
+		if (!t->slot)
+			t->straight = 0;
 	}
 	look_and_take(mm, m, t);
 	if (t->out || t->in)

@@ -15,6 +15,12 @@
 
 /* ---- Out: system memory to device frames ----------------------------------- */
 
+/* Did it go out as 4K pages? */
+static bool small_backed(const struct transaction *t)
+{
+	return t->straight ? !t->huge : t->slot->small;
+}
+
 /* The frame takes the place of staging page i, wherever that stands. */
 static bool commit_page_out(struct mm *mm, struct transaction *t, unsigned i, struct mm_page *page)
 {
@@ -28,7 +34,7 @@ static bool commit_page_out(struct mm *mm, struct transaction *t, unsigned i, st
 	block_set(b, at, entry(ENTRY_DEVICE, frame_id(page)));
 	host_write_once(&page->rmap, rmap(b, at));
 	*holder = RMAP_NONE;
-	b->small_backed = t->slot->small;
+	b->small_backed = small_backed(t);
 	wake_elsewhere(mm, t, i, b, at);
 	section_leave(mm, b);
 	return true;
@@ -46,7 +52,7 @@ static bool commit_whole_out(struct mm *mm, struct transaction *t, struct mm_pag
 	if (same) {
 		b->uniform = entry(ENTRY_DEVICE, frame_id(head));
 		host_write_once(&head->rmap, rmap(b, 0));
-		b->small_backed = t->slot->small;
+		b->small_backed = small_backed(t);
 	}
 	section_leave(mm, b);
 	return same;
@@ -59,7 +65,7 @@ static void commit_in_place_out(struct mm *mm, struct mm_migrate *m, struct tran
 
 	section_enter(mm, b);
 	if (t->first == 0 && t->npages == HOST_HUGE_PAGES)
-		b->small_backed = t->slot->small;
+		b->small_backed = small_backed(t);
 	for (unsigned i = 0; b->pages && i < t->npages; i++) {
 		rmap_t here = rmap(b, t->first + i);
 		struct mm_page *page = mm_mpfn_page(m->dst[i]);
@@ -148,13 +154,6 @@ static void bytes_left(struct transaction *t, unsigned i, u64 bytes)
 		bits_clear(t->slot->present, t->at + i, n);
 }
 
-bool mm_migrate_moves(const struct mm_migrate *m, unsigned i, const struct mm_region *region)
-{
-	const struct transaction *t = transaction_of(m);
-
-	return host_load_acquire(&region->memory) && m->src[i] & MM_MPFN_SYSTEM && !t->by_copy;
-}
-
 /* Makes [to, to + length) of frames read as zeros, and populated. */
 static void zero_frames(struct mm *mm, u64 to, u64 length)
 {
@@ -177,66 +176,21 @@ static void zero_frames(struct mm *mm, u64 to, u64 length)
 	}
 }
 
-/* Moves [from, from + length) of the slot to frames. What was in them in an earlier use
- * is dropped first where that is in the way; what will not move is copied, and stays in
- * the slot. How many bytes are there no more. Nobody else knows of either place: no
- * section is needed, an unread event only delays it. */
-static u64 move_to_frames(struct mm *mm, u64 to, u64 from, u64 length)
-{
-	u64 at = 0, done;
-	unsigned tries = 0;
-	bool dropped = false;
-
-	while (at < length) {
-		int r = uffd_move(mm, to + at, from + at, length - at, &done);
-
-		at += done;
-		if (at == length || done)
-			continue;
-		if (r == -EAGAIN && ++tries < 200) {
-			wait_for_reader(mm);
-		} else if (r == -EEXIST && !dropped) {
-			dropped = true;
-			(void)mm->sys->madvise(to + at, length - at, MADV_DONTNEED);
-		} else {
-			mm->sys->copy(to + at, from + at, length - at);
-			break;
-		}
-	}
-	return at;
-}
-
-/* From entry i on: how many go in one call. */
-static unsigned move_run(struct mm *mm, const struct mm_migrate *m, const struct transaction *t,
-			 unsigned i)
-{
-	u32 id = frame_id(mm_mpfn_page(m->dst[i]));
-	unsigned n = 1;
-
-	while (i + n < t->npages && bit(t->taken, i + n) && m->dst[i + n] & MM_MPFN_MOVE &&
-	       bit(t->zero, i + n) == bit(t->zero, i) &&
-	       frame_id(mm_mpfn_page(m->dst[i + n])) == id + n)
-		n++;
-	return n;
-}
-
-/* The bytes of pages that go to frames which are ordinary memory. */
-static void move_bytes_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+/* Pages that go straight to their frames, and were never populated: what the frames had in
+ * an earlier use is not theirs. */
+static void zero_bytes_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	for (unsigned i = 0, n; i < t->npages; i += n) {
-		u64 to, from;
+		u64 to;
 
 		n = 1;
-		if (!bit(t->taken, i) || !(m->dst[i] & MM_MPFN_MOVE))
+		if (!bit(t->zero, i) || !bit(t->taken, i) || !m->dst[t->compound ? 0 : i])
 			continue;
-		n = m->dst[i] & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : move_run(mm, m, t, i);
-		to = frame_memory(mm, frame_id(mm_mpfn_page(m->dst[i])));
-		from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
-		if (bit(t->zero, i)) {
-			zero_frames(mm, to, (u64)n * HOST_PAGE_SIZE);
-			continue;
-		}
-		bytes_left(t, i, move_to_frames(mm, to, from, (u64)n * HOST_PAGE_SIZE));
+		while (i + n < t->npages && bit(t->zero, i + n) && bit(t->taken, i + n) &&
+		       m->dst[t->compound ? 0 : i + n])
+			n++;
+		to = out_bytes(mm, m, i, &n);
+		zero_frames(mm, to, (u64)n * HOST_PAGE_SIZE);
 	}
 }
 
@@ -244,7 +198,8 @@ static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *
 {
 	if (t->by_copy)
 		drop_sources(mm, m, t);
-	move_bytes_out(mm, m, t);
+	if (t->straight)
+		zero_bytes_out(mm, m, t);
 	if (t->compound && m->dst[0]) {
 		struct mm_page *head = mm_mpfn_page(m->dst[0]);
 
@@ -266,16 +221,19 @@ static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *
 	}
 }
 
-/* Page i from the staging slot to an address. Section. */
-static int fill_back(struct mm *mm, struct transaction *t, unsigned i, u64 to)
+/* Page i from where it waits to an address. Section. */
+static int fill_back(struct mm *mm, const struct mm_migrate *m, unsigned i, u64 to)
 {
-	u64 from = slot_address(mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE, done;
+	struct transaction *t = transaction_of(m);
+	unsigned n = 1;
+	u64 from, done;
 	int r;
 
 	if (t->by_copy)
 		return uffd_protect(mm, to, HOST_PAGE_SIZE, false);
-	if (bit(t->zero, i))
-		return 0; /* a hole it was */
+	if (!bit(t->slot->present, t->at + i))
+		return 0; /* a hole it was, or it is back */
+	from = out_bytes(mm, m, i, &n);
 	r = uffd_move(mm, to, from, HOST_PAGE_SIZE, &done);
 	if (r == -EINVAL) /* its mapping has other protections by now */
 		return uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
@@ -284,9 +242,34 @@ static int fill_back(struct mm *mm, struct transaction *t, unsigned i, u64 to)
 	return r;
 }
 
-/* A page that was collected and did not go: back to where it stands now. The slot
- * has the only copy: it is tried until the page is back or its mapping is gone. */
-static void put_back(struct mm *mm, struct transaction *t, unsigned i)
+/* All 512 as they were taken, in one MOVE: then a huge page comes back as one. Where that
+ * cannot be, or not to the end, they go page by page. */
+static void put_back_whole(struct mm *mm, const struct mm_migrate *m, struct transaction *t)
+{
+	struct block *b = t->block;
+	unsigned n = t->npages;
+	u64 from, done = 0;
+
+	if (t->npages != HOST_HUGE_PAGES || t->by_copy || !t->all_present || !bit(t->taken, 0))
+		return;
+	section_enter(mm, b);
+	from = out_bytes(mm, m, 0, &n);
+	if (n == HOST_HUGE_PAGES && !b->pages &&
+	    b->uniform == entry(ENTRY_OUT, slot_page(t->slot, 0)) &&
+	    t->slot->rmaps[0] == rmap(b, 0)) {
+		(void)uffd_move(mm, b->address, from, HOST_HUGE_SIZE, &done);
+		bits_clear(t->slot->present, 0, (unsigned)(done >> HOST_PAGE_SHIFT));
+	}
+	if (done == HOST_HUGE_SIZE) {
+		b->uniform = entry(ENTRY_SYSTEM, 0);
+		host_memset(t->taken, 0, sizeof(t->taken));
+	}
+	section_leave(mm, b);
+}
+
+/* A page that was collected and did not go: back to where it stands now. This is
+ * the only copy: it is tried until the page is back or its mapping is gone. */
+static void put_back(struct mm *mm, const struct mm_migrate *m, struct transaction *t, unsigned i)
 {
 	rmap_t *holder = &t->slot->rmaps[t->at + i];
 	u64 deadline = host_now() + 10 * HOST_SEC;
@@ -298,7 +281,7 @@ static void put_back(struct mm *mm, struct transaction *t, unsigned i)
 	while ((b = section_enter_rmap(mm, holder, &at))) {
 		u64 to = b->address + (u64)at * HOST_PAGE_SIZE;
 
-		r = fill_back(mm, t, i, to);
+		r = fill_back(mm, m, i, to);
 		if (!r) {
 			block_expand(mm, b, &t->spare);
 			block_set(b, at, entry(ENTRY_SYSTEM, 0));
@@ -363,6 +346,7 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 mm_dma_t mm_migrate_dma(const struct mm_migrate *m, unsigned i, unsigned *order)
 {
 	struct transaction *t = transaction_of(m);
+	unsigned n = 1;
 
 	*order = 0;
 	if (t->in && t->frames[i]) {
@@ -374,7 +358,7 @@ mm_dma_t mm_migrate_dma(const struct mm_migrate *m, unsigned i, unsigned *order)
 		*order = HOST_HUGE_ORDER;
 	if (t->by_copy)
 		return entry_address(t, i);
-	return slot_address(m->mm, t->slot) + (u64)(t->at + i) * HOST_PAGE_SIZE;
+	return out_bytes(m->mm, m, i, &n);
 }
 
 /* The frame of entry i, and whether it is still compound: an event may have
@@ -746,21 +730,23 @@ void mm_migrate_end(struct mm_migrate *m)
 
 	if (!t)
 		return;
-	if (!t->committed)
-		drop_destinations(m);
-	if (t->in)
-		end_in(mm, m, t);
 	if (t->out) {
+		put_back_whole(mm, m, t);
 		for (unsigned i = 0; i < t->npages; i++) {
 			if (!t->taken[i / 64])
 				i |= 63;
 			else if (bit(t->taken, i))
-				put_back(mm, t, i);
+				put_back(mm, m, t, i);
 		}
 		end_copying(mm, t);
 		(void)uffd_wake(mm, m->start, m->end - m->start);
 		host_wake_all(block_waitq(mm, t->block));
 	}
+	/* Not before: pages that stayed may have waited in them. */
+	if (!t->committed)
+		drop_destinations(m);
+	if (t->in)
+		end_in(mm, m, t);
 	if (m->flags & MM_MIGRATE_SYSTEM)
 		host_read_unlock(&mm->out_lock);
 	transaction_free(mm, t);

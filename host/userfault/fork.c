@@ -141,6 +141,16 @@ static void copy_page(struct mm *mm, int child_fd, u64 address, const void *byte
 		poison_page(mm, child_fd, copy.dst);
 }
 
+/* Where a page on its way out, in place `at` of a slot, has its bytes. */
+static u64 slot_bytes(struct mm *mm, const struct slot *s, unsigned at)
+{
+	unsigned n = 1;
+
+	if (s->straight)
+		return out_bytes(mm, s->straight, at - transaction_of(s->straight)->at, &n);
+	return slot_address(mm, s) + (u64)at * HOST_PAGE_SIZE;
+}
+
 /* A MOVE home of a whole block that this fork cut short has brought some pages home
  * before it (it holds mmap_lock, as fork does): the child has them. Where frames are
  * memory, theirs have nothing any more, and who reads one would wait for himself. */
@@ -167,8 +177,7 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 		unsigned at = entry_id(e) & (HOST_HUGE_PAGES - 1);
 
 		if (bit(s->present, at))
-			copy_page(mm, child_fd, address,
-				  (void *)(slot_address(mm, s) + (u64)at * HOST_PAGE_SIZE));
+			copy_page(mm, child_fd, address, (void *)slot_bytes(mm, s, at));
 		return;
 	}
 	default:

@@ -146,6 +146,10 @@ struct slot {
 	/* Without MOVE they stay there until they are dropped, but nobody writes to them:
 	 * set while they are copied. */
 	bool copying;
+	/* Pages on their way out have their bytes in their new frames already: `present` is
+	 * of these, and this transaction knows where they are. NULL: they have them here.
+	 * Changed in a section. */
+	const struct mm_migrate *straight;
 	rmap_t rmaps[HOST_HUGE_PAGES]; /* of pages in state OUT */
 };
 
@@ -305,6 +309,8 @@ int uffd_copy(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done);
 /* The same, write-protected from the first. */
 int uffd_copy_protected(struct mm *mm, u64 dst, const void *src, u64 length, u64 *done);
 int uffd_zero(struct mm *mm, u64 dst, u64 length, u64 *done);
+/* Nothing but this call may fill the destination; or, where something may, the source is
+ * populated all along, as far as it has not moved: -EEXIST then means what it says. */
 int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done);
 int uffd_wake(struct mm *mm, u64 start, u64 length);
 int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect);
@@ -446,7 +452,10 @@ struct transaction {
 	bool all_present;
 	bool memory;  /* home: the frames are ordinary memory, and are moved */
 	bool by_copy; /* no MOVE: sources stay in place, write-protected */
-	bool huge;    /* the memory is a huge page */
+	/* Pages go straight to their frames, which are ordinary memory, from here on; 0: to
+	 * the slot, which for these others only keeps the books. */
+	u64 straight;
+	bool huge; /* the memory is a huge page */
 	bool committed;
 	u32 *frames; /* id + 1 of collected device frames, 0: none */
 	u32 few_frames[SMALL_WINDOW];
@@ -502,6 +511,9 @@ struct block *section_enter_rmap(struct mm *mm, const rmap_t *holder, unsigned *
  * which an event has brought elsewhere, that is done here. Section of b. */
 void wake_elsewhere(struct mm *mm, const struct transaction *t, unsigned i, const struct block *b,
 		    unsigned at);
+/* Where entry i of what leaves has its bytes from the MOVE on, and how many of the *n from
+ * there on have theirs side by side. Any context. */
+u64 out_bytes(struct mm *mm, const struct mm_migrate *m, unsigned i, unsigned *n);
 /* Back to system memory for page i that did not leave its place. */
 void page_stays(struct mm *mm, struct transaction *t, unsigned i);
 /* Gives back what begin made. */

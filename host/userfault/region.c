@@ -84,7 +84,9 @@ int mm_memory_add(struct mm *mm, void *base, u64 bytes)
 	u64 start = (u64)(uintptr_t)base;
 	int err;
 
-	if (!base || !host_is_aligned(start | bytes, HOST_HUGE_SIZE) || !mm->info.move)
+	/* Pages that go there must be seen to be populated: see move_run. */
+	if (!base || !host_is_aligned(start | bytes, HOST_HUGE_SIZE) || !mm->info.move ||
+	    !mm->info.pagemap_scan)
 		return -EOPNOTSUPP;
 	/* What a child shares cannot be moved. */
 	err = mm->sys->madvise(start, bytes, MADV_DONTFORK);

@@ -134,7 +134,8 @@ static void engine_copies(struct mm_migrate *m)
 	for (unsigned i = 0; i < m->npages; i++) {
 		unsigned n = m->src[i] & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : 1;
 
-		if (!(m->src[i] & MM_MPFN_MIGRATE) || !m->dst[i] || m->dst[i] & MM_MPFN_MOVE)
+		if (!(m->src[i] & MM_MPFN_MIGRATE) || !m->dst[i] ||
+		    (m->src[i] | m->dst[i]) & MM_MPFN_MOVE)
 			continue;
 		for (unsigned k = 0; k < n; k++) {
 			engine_copy_page(m, i, k);
@@ -195,13 +196,71 @@ void move_evict(struct device *d, u64 first, unsigned n)
 	host_free(move);
 }
 
-/* A frame for page i, which is to move; its neighbours are a device's choice. */
-static struct mm_page *frame_for(struct mm_migrate *m, unsigned i, struct device *d)
+/* Frames for all that may leave, before it is known what will: where they are ordinary
+ * memory it goes straight there. */
+struct reserve {
+	struct device *device;
+	u64 frames[HOST_HUGE_PAGES];
+	bool given[HOST_HUGE_PAGES]; /* it is a page's */
+	unsigned n;
+};
+
+static u64 reserved(void *arg, unsigned i, unsigned *n)
+{
+	const struct reserve *r = arg;
+
+	for (*n = 1; i + *n < r->n && r->frames[i + *n] == r->frames[i] + *n; ++*n)
+		;
+	return r->frames[i];
+}
+
+static void reserve_end(struct reserve *r)
+{
+	for (unsigned i = 0; r && i < r->n; i++)
+		if (!r->given[i])
+			frame_forget(r->device, r->frames[i]);
+	host_free(r);
+}
+
+/* NULL: there are not so many. */
+static struct reserve *reserve(struct mm_migrate *m, struct device *d)
+{
+	unsigned n = (unsigned)((m->end - m->start) / PAGE);
+	struct reserve *r = host_alloc(sizeof(*r));
+	u64 first;
+
+	if (!r)
+		return NULL;
+	r->device = d;
+	r->n = 0;
+	memset(r->given, 0, sizeof(r->given));
+	first = n == HOST_HUGE_PAGES ? frame_alloc(d, HOST_HUGE_ORDER) : ~(u64)0;
+	if (first == ~(u64)0)
+		m->flags &= ~(u32)MM_MIGRATE_COMPOUND;
+	for (; r->n < n; r->n++) {
+		r->frames[r->n] = first == ~(u64)0 ? frame_alloc(d, 0) : first + r->n;
+		if (r->frames[r->n] == ~(u64)0) {
+			reserve_end(r);
+			return NULL;
+		}
+	}
+	m->region = d->region;
+	m->frame = reserved;
+	m->frame_arg = r;
+	return r;
+}
+
+/* A frame for page i, which is to move: the reserved one, or any; its neighbours are a
+ * device's choice. */
+static struct mm_page *frame_for(struct mm_migrate *m, unsigned i, struct device *d,
+				 struct reserve *r)
 {
 	unsigned order = m->src[i] & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0;
-	u64 frame = frame_alloc(d, order);
+	u64 frame = r ? r->frames[i] : frame_alloc(d, order);
 	struct mm_page *page;
 
+	if (r)
+		memset(&r->given[i], true, (size_t)1 << order);
 	if (frame == ~(u64)0)
 		return NULL;
 	page = mm_page_init(d->region, frame, order, &world->data);
@@ -222,7 +281,7 @@ void move_across(struct sim_actor *a, u64 start, u64 end)
 		for (unsigned i = 0; i < m->npages; i++) {
 			struct mm_page *from = mm_mpfn_page(m->src[i]), *to;
 
-			if (!(m->src[i] & MM_MPFN_MIGRATE) || !(to = frame_for(m, i, d)))
+			if (!(m->src[i] & MM_MPFN_MIGRATE) || !(to = frame_for(m, i, d, NULL)))
 				continue;
 			for (u64 k = 0; k < (u64)1 << mm_page_order(to); k++)
 				engine_copy(frame_address(to, k), frame_address(from, k));
@@ -239,23 +298,21 @@ void move_out(struct sim_actor *a, u64 start, u64 end)
 	struct move *move = move_make(start, end, MM_MIGRATE_SYSTEM);
 	struct device *d = &world->devices[sim_below(a, world->n_devices)];
 	struct mm_migrate *m = move ? &move->m : NULL;
+	struct reserve *r = m && d->memory && below(4) ? reserve(m, d) : NULL;
 
-	if (!m)
-		return;
 	sched_note("pages [%u, %u) to device %u", page_number(start), page_number(end),
 		   (unsigned)(d - world->devices));
-	if (mm_migrate_begin(m) == 0) {
-		for (unsigned i = 0; i < m->npages; i++) {
-			/* Some stay. */
-			if (!(m->src[i] & MM_MPFN_MIGRATE) || !below(24))
-				continue;
-			if (frame_for(m, i, d) && mm_migrate_moves(m, i, d->region))
-				m->dst[i] |= MM_MPFN_MOVE;
-		}
+	if (m && mm_migrate_begin(m) == 0) {
+		for (unsigned i = 0; i < m->npages; i++)
+			if (m->src[i] & MM_MPFN_MIGRATE && below(24)) /* some stay */
+				(void)frame_for(m, i, d, r);
 		engine_copies(m);
-		mm_migrate_commit(m);
+		sched_point(POINT_COPY, m);
+		if (below(12)) /* else it is given up */
+			mm_migrate_commit(m);
 		mm_migrate_end(m);
 	}
+	reserve_end(r);
 	host_free(move);
 }
 

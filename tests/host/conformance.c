@@ -32,6 +32,7 @@ int main(void)
 	add(fault_tests, n_fault_tests);
 	add(frame_tests, n_frame_tests);
 	add(migrate_tests, n_migrate_tests);
+	add(straight_tests, n_straight_tests);
 	add(change_tests, n_change_tests);
 	/* What the macro cmocka_run_group_tests does, for an array that was put
 	 * together. */

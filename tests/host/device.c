@@ -47,6 +47,11 @@ u64 frame_take(unsigned device, unsigned order)
 	return ~(u64)0;
 }
 
+void frame_give(unsigned device, u64 frame)
+{
+	frame_mark(&devices[device], frame, 0, false);
+}
+
 u64 frames_used(unsigned device)
 {
 	u64 n = 0;
@@ -243,16 +248,25 @@ static void copy_entry(struct job *j, unsigned i, u8 *frame, u64 length, bool ou
 
 void job_place(struct job *j, unsigned i, unsigned device)
 {
+	unsigned order = j->src[i] & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0;
+
+	job_place_in(j, i, device, frame_take(device, order));
+}
+
+void job_place_in(struct job *j, unsigned i, unsigned device, u64 frame)
+{
 	struct device *d = &devices[device];
 	mm_mpfn_t src = j->src[i], compound = src & MM_MPFN_COMPOUND;
 	unsigned order = compound ? HOST_HUGE_ORDER : 0;
-	u64 frame = frame_take(device, order), length = PAGE << order;
+	u64 length = PAGE << order;
 	struct mm_page *page;
 
 	HOST_CHECK(frame != ~(u64)0 && src & MM_MPFN_MIGRATE);
 	host_add_return(&d->data->users, 1);
 	page = mm_page_init(d->region, frame, order, d->data);
 	j->dst[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | compound;
+	if (src & MM_MPFN_MOVE)
+		return;
 	if (!(src & MM_MPFN_SYSTEM))
 		host_memcpy(frame_bytes(page), frame_bytes(mm_mpfn_page(src)), length);
 	else if (src & MM_MPFN_ZERO)
@@ -271,7 +285,7 @@ void job_to_device(struct job *j, unsigned device)
 void job_fill_system(struct job *j)
 {
 	for (unsigned i = 0; i < j->m.npages; i += entry_pages(j->dst[i]))
-		if (j->dst[i])
+		if (j->dst[i] && !(j->dst[i] & MM_MPFN_MOVE))
 			copy_entry(j, i, frame_bytes(mm_mpfn_page(j->src[i])),
 				   entry_pages(j->dst[i]) * PAGE, false);
 }

@@ -132,6 +132,7 @@ struct device *device_of(const struct mm_page *page);
 u8 *frame_bytes(const struct mm_page *page);
 /* A frame of the order, or ~0. */
 u64 frame_take(unsigned device, unsigned order);
+void frame_give(unsigned device, u64 frame); /* one that is no page */
 
 struct job {
 	struct mm_migrate m;
@@ -144,6 +145,8 @@ void job_begin(struct job *j);
 void job_to_device(struct job *j, unsigned device);
 /* The same for entry i alone. */
 void job_place(struct job *j, unsigned i, unsigned device);
+/* In a frame that was taken before. */
+void job_place_in(struct job *j, unsigned i, unsigned device, u64 frame);
 /* System pages for everything that was collected, filled; alloc_system's result. */
 int job_to_system(struct job *j);
 void job_fill_system(struct job *j); /* its second half */
@@ -183,9 +186,9 @@ int bus_access(mm_dma_t addr, void *buffer, u64 length, bool write, u64 *where);
 
 /* Each file's tests. */
 extern const struct CMUnitTest space_tests[], notifier_tests[], fault_tests[], frame_tests[],
-    migrate_tests[], change_tests[];
+    migrate_tests[], straight_tests[], change_tests[];
 extern const unsigned n_space_tests, n_notifier_tests, n_fault_tests, n_frame_tests,
-    n_migrate_tests, n_change_tests;
+    n_migrate_tests, n_straight_tests, n_change_tests;
 #define host_test_with(f, open, close)                                                             \
 	{                                                                                          \
 #f, test_run, open, close, (void *)(f)                                             \

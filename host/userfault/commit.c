@@ -436,17 +436,24 @@ static u32 run_frame(const struct home_run *run, unsigned k)
 static unsigned run_in_place(struct mm *mm, const struct block *b, unsigned at,
 			     const struct home_run *run, unsigned max)
 {
+	u32 first = run_frame(run, 0), id;
+	const struct mm_region *r = mm_page_region(frame_page(mm, first, false));
 	const struct transaction *t = run->t;
 	unsigned n = 1;
 
 	while (n < max && at + n < HOST_HUGE_PAGES && run->i + n < t->npages) {
+		/* Most often the same region's: not to be looked for again. */
+		bool same;
+		const struct mm_page *page;
+
 		if (!run->counting && !(t->frames[run->i + n] && run->m->dst[run->i + n]))
 			break;
-		if (b->pages[at + n] != entry(ENTRY_IN, run_frame(run, n)) ||
-		    frame_page(mm, run_frame(run, n), false)->rmap != rmap(b, at + n))
+		id = run_frame(run, n);
+		same = id >= r->base && id - r->base < r->npages;
+		if (b->pages[at + n] != entry(ENTRY_IN, id))
 			break;
-		if (t->memory && frame_memory(mm, run_frame(run, n)) !=
-				     frame_memory(mm, run_frame(run, 0)) + n * HOST_PAGE_SIZE)
+		page = same ? &r->pages[id - r->base] : frame_page(mm, id, false);
+		if (page->rmap != rmap(b, at + n) || (t->memory && !(same && id == first + n)))
 			break;
 		n++;
 	}

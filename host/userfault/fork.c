@@ -56,7 +56,7 @@ static u64 changed_address(u64 address)
 }
 
 /* A child of the child: it lacks the same pages. What it does itself concerns no one
- * else. */
+ * else. Leaves another page's bytes in page_buffer. */
 static void copy_to_grandchild(struct mm *mm, int fd)
 {
 	u32 n = n_changes;
@@ -129,13 +129,23 @@ static int try_copy(struct mm *mm, int child_fd, u64 address, struct uffdio_copy
 	return -EAGAIN;
 }
 
-static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes)
+/* bytes: where they are, or NULL: page i of a frame is read, and again for each try, as a
+ * grandchild may have been served in between. */
+static void copy_page(struct mm *mm, int child_fd, u64 address, const void *bytes,
+		      struct mm_page *page, unsigned i)
 {
-	struct uffdio_copy copy = {.src = (u64)bytes, .len = HOST_PAGE_SIZE};
+	struct uffdio_copy copy = {.src = (u64)(bytes ? bytes : page_buffer),
+				   .len = HOST_PAGE_SIZE};
 	int r = -EAGAIN;
 
-	for (u32 tries = 0; r == -EAGAIN && tries < COPY_TRIES; tries++)
+	for (u32 tries = 0; r == -EAGAIN && tries < COPY_TRIES; tries++) {
+		if (!bytes && mm_page_region(page)->ops->read(page, i, page_buffer)) {
+			copy.dst = changed_address(address);
+			r = copy.dst == NOWHERE ? 0 : -EIO;
+			break;
+		}
 		r = try_copy(mm, child_fd, address, &copy);
+	}
 	/* There already, or the child has gone: nothing is lost. */
 	if (r && r != -EEXIST && r != -ESRCH && r != -ENOSPC)
 		poison_page(mm, child_fd, copy.dst);
@@ -177,7 +187,7 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 		unsigned at = entry_id(e) & (HOST_HUGE_PAGES - 1);
 
 		if (bit(s->present, at))
-			copy_page(mm, child_fd, address, (void *)slot_bytes(mm, s, at));
+			copy_page(mm, child_fd, address, (void *)slot_bytes(mm, s, at), NULL, 0);
 		return;
 	}
 	default:
@@ -185,12 +195,7 @@ static void copy_entry(struct mm *mm, int child_fd, const struct block *b, unsig
 		    came_before(mm, b->pages ? entry_id(e) : entry_id(b->uniform) + i))
 			return;
 		page = frame_page(mm, b->pages ? entry_id(e) : entry_id(b->uniform), !b->pages);
-		if (mm_page_region(page)->ops->read(page, b->pages ? 0 : i, page_buffer)) {
-			host_warn("a device page could not be read for a child", __FILE__,
-				  __LINE__);
-			return;
-		}
-		copy_page(mm, child_fd, address, page_buffer);
+		copy_page(mm, child_fd, address, NULL, page, b->pages ? 0 : i);
 	}
 }
 

@@ -357,6 +357,57 @@ static void test_fork(void **state)
 	(void)state;
 }
 
+#define FORK_BLOCKS 8u
+
+static char *blocks_on_device(void)
+{
+	char *p = map(FORK_BLOCKS * HUGE_SIZE, false);
+
+	fill(p, FORK_BLOCKS * HUGE_SIZE);
+	for (unsigned i = 0; i < FORK_BLOCKS; i++)
+		out(p + i * HUGE_SIZE, HUGE_SIZE);
+	return p;
+}
+
+static void fork_over(char *p, pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	check(p, 0, FORK_BLOCKS * HUGE_SIZE);
+	munmap(p, FORK_BLOCKS * HUGE_SIZE);
+	sync_all();
+	wait_used(0);
+}
+
+static bool right(const void *p, size_t from, size_t to)
+{
+	for (size_t i = WORDS(from); i < WORDS(to); i++)
+		if (((const u64 *)p)[i] != value(i))
+			return false;
+	return true;
+}
+
+/* A child that forks while pages are still being copied to it. */
+static void test_fork_of_a_child(void **state)
+{
+	char *p = blocks_on_device();
+	pid_t pid = fork(), pid2;
+	int status;
+
+	if (!pid) {
+		pid2 = fork();
+		if (!pid2)
+			_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
+		if (waitpid(pid2, &status, 0) != pid2 || status)
+			_exit(2);
+		_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
+	}
+	fork_over(p, pid);
+	(void)state;
+}
+
 static void test_fork_shared(void **state)
 {
 	char *p = map(HUGE_SIZE, false);
@@ -718,6 +769,7 @@ int main(void)
 	    cmocka_unit_test(test_dontneed_never_rises_again),
 	    cmocka_unit_test(test_mprotect),
 	    cmocka_unit_test(test_fork),
+	    cmocka_unit_test(test_fork_of_a_child),
 	    cmocka_unit_test(test_fork_shared),
 	    cmocka_unit_test(test_read_and_write),
 	    cmocka_unit_test(test_o_direct),

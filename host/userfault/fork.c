@@ -25,33 +25,61 @@ static u8 page_buffer[HOST_PAGE_SIZE] HOST_STATIC __attribute__((aligned(4096)))
  * that a page goes where it belongs by now, or nowhere.
  */
 #define NOWHERE (~(u64)0)
-#define CHANGES 64u
+#define CHANGES 64u	  /* room at first */
 #define COPY_TRIES 10000u /* ms, when there is no memory, or the child has not run yet */
 
-static struct {
+struct child_change {
 	u64 start, end, to; /* to: where what was there is now, or NOWHERE */
-} changes[CHANGES] HOST_STATIC;
-static u32 n_changes HOST_STATIC;
+};
 
 static void copy_pages(struct mm *mm, int child_fd);
 
-static void change_add(u64 start, u64 end, u64 to)
+/* Into one that says the same of its neighbours; not one of before its own fork. */
+static bool change_join(struct mm *mm, u64 start, u64 end)
 {
-	if (HOST_WARN_ON(n_changes == CHANGES))
+	for (u32 i = mm->child.n; i > mm->child.first; i--) {
+		struct child_change *c = &mm->child.changes[i - 1];
+
+		if (c->to != NOWHERE)
+			break;
+		if (start > c->end || end < c->start)
+			continue;
+		c->start = host_min(c->start, start);
+		c->end = host_max(c->end, end);
+		return true;
+	}
+	return false;
+}
+
+static void change_add(struct mm *mm, u64 start, u64 end, u64 to)
+{
+	u32 max = (mm->child.max + CHANGES) * 2;
+	struct child_change *more;
+
+	if (to == NOWHERE && change_join(mm, start, end))
 		return;
-	changes[n_changes].start = start;
-	changes[n_changes].end = end;
-	changes[n_changes++].to = to;
+	if (mm->child.n == mm->child.max) {
+		more = host_alloc(max * sizeof(*more));
+		/* Without it the child gets again what it has dropped. */
+		HOST_CHECK(more);
+		if (mm->child.n)
+			host_memcpy(more, mm->child.changes, mm->child.n * sizeof(*more));
+		host_free(mm->child.changes);
+		mm->child.changes = more;
+		mm->child.max = max;
+	}
+	mm->child.changes[mm->child.n++] = (struct child_change){start, end, to};
 }
 
 /* Where the page that was at address when the child was made, is now. */
-static u64 changed_address(u64 address)
+static u64 changed_address(const struct mm *mm, u64 address)
 {
-	for (u32 i = 0; i < n_changes && address != NOWHERE; i++)
-		if (address >= changes[i].start && address < changes[i].end)
-			address = changes[i].to == NOWHERE
-				      ? NOWHERE
-				      : address - changes[i].start + changes[i].to;
+	for (u32 i = 0; i < mm->child.n && address != NOWHERE; i++) {
+		const struct child_change *c = &mm->child.changes[i];
+
+		if (address >= c->start && address < c->end)
+			address = c->to == NOWHERE ? NOWHERE : address - c->start + c->to;
+	}
 	return address;
 }
 
@@ -59,11 +87,13 @@ static u64 changed_address(u64 address)
  * else. Leaves another page's bytes in page_buffer. */
 static void copy_to_grandchild(struct mm *mm, int fd)
 {
-	u32 n = n_changes;
+	u32 n = mm->child.n, first = mm->child.first;
 
+	mm->child.first = n;
 	copy_pages(mm, fd);
 	mm->sys->close(fd);
-	n_changes = n;
+	mm->child.first = first;
+	mm->child.n = n;
 }
 
 /* False: there was nothing to read. */
@@ -78,12 +108,12 @@ static bool read_child(struct mm *mm, int child_fd)
 		copy_to_grandchild(mm, (int)msg.arg.fork.ufd);
 		break;
 	case UFFD_EVENT_REMAP:
-		change_add(msg.arg.remap.from, msg.arg.remap.from + msg.arg.remap.len,
+		change_add(mm, msg.arg.remap.from, msg.arg.remap.from + msg.arg.remap.len,
 			   msg.arg.remap.to);
 		break;
 	case UFFD_EVENT_REMOVE:
 	case UFFD_EVENT_UNMAP:
-		change_add(msg.arg.remove.start, msg.arg.remove.end, NOWHERE);
+		change_add(mm, msg.arg.remove.start, msg.arg.remove.end, NOWHERE);
 		break;
 	}
 	/* Faults are repeated when the descriptor is closed. */
@@ -114,7 +144,7 @@ static int try_copy(struct mm *mm, int child_fd, u64 address, struct uffdio_copy
 {
 	int r;
 
-	copy->dst = changed_address(address);
+	copy->dst = changed_address(mm, address);
 	if (copy->dst == NOWHERE)
 		return 0;
 	r = mm->sys->ioctl(child_fd, UFFDIO_COPY, copy);
@@ -123,7 +153,7 @@ static int try_copy(struct mm *mm, int child_fd, u64 address, struct uffdio_copy
 	if (r != -ENOMEM && read_child(mm, child_fd))
 		return -EAGAIN;
 	/* A mapping that is not there has gone, or its move is not known yet. */
-	if (r == -ENOENT && child_settled(mm, child_fd) && changed_address(address) == copy->dst)
+	if (r == -ENOENT && child_settled(mm, child_fd) && changed_address(mm, address) == copy->dst)
 		return 0;
 	host_sleep(HOST_MSEC);
 	return -EAGAIN;
@@ -140,7 +170,7 @@ static void copy_page(struct mm *mm, int child_fd, u64 address, const void *byte
 
 	for (u32 tries = 0; r == -EAGAIN && tries < COPY_TRIES; tries++) {
 		if (!bytes && mm_page_region(page)->ops->read(page, i, page_buffer)) {
-			copy.dst = changed_address(address);
+			copy.dst = changed_address(mm, address);
 			r = copy.dst == NOWHERE ? 0 : -EIO;
 			break;
 		}
@@ -215,9 +245,10 @@ static void copy_pages(struct mm *mm, int child_fd)
 
 void fork_copy_to_child(struct mm *mm, int child_fd)
 {
-	n_changes = 0;
 	copy_pages(mm, child_fd);
 	mm->sys->close(child_fd);
+	host_free(mm->child.changes);
+	host_memset(&mm->child, 0, sizeof(mm->child));
 }
 
 /* ---- Around fork() ----------------------------------------------------------

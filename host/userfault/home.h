@@ -277,6 +277,11 @@ struct mm {
 		u64 start, end, events;
 	} whole;
 
+	struct { /* what a child did while pages are copied to it; the reader's: see fork.c */
+		struct child_change *changes;
+		u32 n, max, first; /* from first on: its own, not its parent's */
+	} child;
+
 	struct transaction *idle_transaction; /* for the next one; by exchange only */
 	struct host_rwlock out_lock;	      /* RANK_DEVMEM: read by transactions that take
 					       * pages out; written around a fork */

@@ -408,6 +408,25 @@ static void test_fork_of_a_child(void **state)
 	(void)state;
 }
 
+/* And one that changes its mappings many times meanwhile. */
+static void test_fork_child_drops_pages(void **state)
+{
+	char *p = blocks_on_device();
+	size_t last = (FORK_BLOCKS - 1) * HUGE_SIZE;
+	pid_t pid = fork();
+
+	if (!pid) {
+		for (size_t i = 0; i < HUGE_SIZE; i += 2 * PAGE)
+			madvise(p + last + i, PAGE, MADV_DONTNEED);
+		for (size_t i = 0; i < HUGE_SIZE; i += 2 * PAGE)
+			if (p[last + i] || !right(p, last + i + PAGE, last + i + 2 * PAGE))
+				_exit(1);
+		_exit(!right(p, 0, last));
+	}
+	fork_over(p, pid);
+	(void)state;
+}
+
 static void test_fork_shared(void **state)
 {
 	char *p = map(HUGE_SIZE, false);
@@ -770,6 +789,7 @@ int main(void)
 	    cmocka_unit_test(test_mprotect),
 	    cmocka_unit_test(test_fork),
 	    cmocka_unit_test(test_fork_of_a_child),
+	    cmocka_unit_test(test_fork_child_drops_pages),
 	    cmocka_unit_test(test_fork_shared),
 	    cmocka_unit_test(test_read_and_write),
 	    cmocka_unit_test(test_o_direct),

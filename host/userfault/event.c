@@ -239,6 +239,7 @@ static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 		}
 		block_collapse(a);
 	}
+	registered_moved(mm, from, to, length);
 	extents_forget(mm, from, end);
 	change_queue_remap(mm, from, end, to);
 	/* Whoever faulted at the new place before we knew of it, or at the old one while

@@ -275,6 +275,12 @@ struct mm {
 	struct { /* registered as a whole, while events is what it is; see vma.c */
 		struct host_mutex lock; /* RANK_LEAF */
 		u64 start, end, events;
+		/* What was ever registered, and where it went; more than that where
+		 * there are too many of them. The same lock. */
+		struct {
+			u64 start, end;
+		} ever[64];
+		u32 n_ever;
 	} whole;
 
 	struct { /* what a child did while pages are copied to it; the reader's: see fork.c */
@@ -427,6 +433,10 @@ bool vma_migratable(const struct mm *mm, const struct userfault_vma *vma);
 /* Registers [start, end) of a mapping for missing faults (migratable) or for
  * events only. 0, or why not. */
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *vma, u64 start, u64 end);
+/* At [to, to + length) is now what was at from. Context: the gate for writing. */
+void registered_moved(struct mm *mm, u64 from, u64 to, u64 length);
+/* Takes back all of it. No page is on a device, none will be. */
+void unregister_all(struct mm *mm);
 /* Remembers what devices were told of [start, end) of vma. */
 int extent_note(struct mm *mm, const struct userfault_vma *vma, u64 start, u64 end, bool watched);
 void extents_forget(struct mm *mm, u64 start, u64 end);

@@ -12,17 +12,6 @@
 
 struct mm *the_mm HOST_STATIC;
 
-static void unregister_all(struct mm *mm)
-{
-	/* Closing the descriptors would do, but only when the last copy is gone. */
-	for (u32 i = 1; i < mm->n_blocks; i++) {
-		struct uffdio_range range = {.start = mm->by_number[i]->address,
-					     .len = HOST_HUGE_SIZE};
-
-		(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
-	}
-}
-
 static int open_contexts(struct mm *mm)
 {
 	mm->fd = userfault_open_context(mm->sys, mm->without, &mm->info);

@@ -66,6 +66,80 @@ static bool registered_with(struct mm *mm, u64 start, u64 end, u64 events)
 	return covered;
 }
 
+/* Notes [start, end) as registered. whole.lock held. */
+static void note_ever(struct mm *mm, u64 start, u64 end)
+{
+	u32 best = 0;
+	u64 least = ~(u64)0;
+
+	for (u32 i = 0; i < mm->whole.n_ever; i++) {
+		u64 s = mm->whole.ever[i].start, e = mm->whole.ever[i].end;
+		u64 gap = start > e ? start - e : s > end ? s - end : 0;
+
+		if (gap < least) {
+			least = gap;
+			best = i;
+		}
+	}
+	if (least && mm->whole.n_ever < host_array_size(mm->whole.ever)) {
+		mm->whole.ever[mm->whole.n_ever].start = start;
+		mm->whole.ever[mm->whole.n_ever++].end = end;
+		return;
+	}
+	mm->whole.ever[best].start = host_min(mm->whole.ever[best].start, start);
+	mm->whole.ever[best].end = host_max(mm->whole.ever[best].end, end);
+}
+
+void registered_moved(struct mm *mm, u64 from, u64 to, u64 length)
+{
+	bool ever = false;
+
+	host_mutex_lock(&mm->whole.lock);
+	for (u32 i = 0; i < mm->whole.n_ever; i++)
+		ever |= mm->whole.ever[i].start < from + length && mm->whole.ever[i].end > from;
+	if (ever)
+		note_ever(mm, to, to + length);
+	host_mutex_unlock(&mm->whole.lock);
+}
+
+/* Registers; the note comes first, so that none is missed. */
+static int register_noted(struct mm *mm, int fd, u64 start, u64 end, u64 mode)
+{
+	host_mutex_lock(&mm->whole.lock);
+	note_ever(mm, start, end);
+	host_mutex_unlock(&mm->whole.lock);
+	return uffd_register(mm, fd, start, end - start, mode);
+}
+
+/* Is it registered with this one? The kernel does not say, but to register what is
+ * another's fails; older ones take it away from whoever has it. */
+static void unregister(struct mm *mm, int fd, const struct userfault_vma *v, u64 mode)
+{
+	struct uffdio_range range = {.start = v->start, .len = v->end - v->start};
+
+	if (fd >= 0 && uffd_register(mm, fd, range.start, range.len, mode) == 0)
+		(void)mm->sys->ioctl(fd, UFFDIO_UNREGISTER, &range);
+}
+
+/* Mapping by mapping: they have grown, and been cut. To close the descriptors would do,
+ * but only when the last copy is gone (a child may have one), and until then whoever
+ * touches or unmaps what is still registered, waits for a reader that is no more. */
+void unregister_all(struct mm *mm)
+{
+	struct userfault_vma v;
+
+	for (u32 i = 0; i < mm->whole.n_ever; i++)
+		for (u64 at = mm->whole.ever[i].start; at < mm->whole.ever[i].end; at = v.end) {
+			if (mm->sys->vma(at, &v) || v.start >= mm->whole.ever[i].end)
+				break;
+			if (host_arena_contains((void *)v.start))
+				continue;
+			unregister(mm, mm->fd, &v, UFFDIO_REGISTER_MODE_MISSING);
+			if (host_read_once(&mm->watching))
+				unregister(mm, mm->watch_fd, &v, UFFDIO_REGISTER_MODE_WP);
+		}
+}
+
 /* Registers [first, end), and makes sure of it. The mapping may have been changed
  * since it was looked at, and while it was not registered no event told of that.
  * What was a hole then, and is mapped now, is not registered; but then it is a
@@ -73,7 +147,7 @@ static bool registered_with(struct mm *mm, u64 start, u64 end, u64 events)
 static int register_sure(struct mm *mm, u64 first, u64 end, u64 mode)
 {
 	struct userfault_vma now;
-	int r = uffd_register(mm, mm->fd, first, end - first, mode);
+	int r = register_noted(mm, mm->fd, first, end, mode);
 
 	if (r)
 		return r;
@@ -113,8 +187,8 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 			return -EOPNOTSUPP;
 		if (!host_xchg(&mm->watching, 1))
 			reader_kick(mm);
-		return uffd_register(mm, mm->watch_fd, v->start, v->end - v->start,
-				     UFFDIO_REGISTER_MODE_WP);
+		return register_noted(mm, mm->watch_fd, v->start, v->end,
+				      UFFDIO_REGISTER_MODE_WP);
 	}
 	if (start >= b->registered_start && end <= b->registered_end)
 		return 0;

@@ -757,6 +757,27 @@ static void test_stack(void **state)
 	(void)state;
 }
 
+/* A mapping is registered as a whole, also where no page of it was ever asked for. */
+static void test_close_with_memory_left(void **state)
+{
+	char *p = map(4 * HUGE_SIZE, false), *q = userfault_alloc(mini->mm, 4 * HUGE_SIZE);
+
+	fill(p, HUGE_SIZE);
+	fill(q, 4 * HUGE_SIZE);
+	out(p, PAGE);
+	out(q, PAGE);
+	check(p, 0, PAGE);
+	check(q, 0, PAGE);
+	wait_used(0);
+	alarm(20); /* nobody serves what stays registered */
+	assert_int_equal(mini_close(), 0);
+	p[3 * HUGE_SIZE] = 1;
+	munmap(p, 4 * HUGE_SIZE);
+	alarm(0);
+	assert_int_equal(mini_open(0), 0);
+	(void)state;
+}
+
 static int group_open(void **state)
 {
 	(void)state;
@@ -802,6 +823,7 @@ int main(void)
 	    cmocka_unit_test(test_reused_address),
 	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
+	    cmocka_unit_test(test_close_with_memory_left),
 	};
 
 	return cmocka_run_group_tests(tests, group_open, group_close);

@@ -101,7 +101,7 @@ static bool read_child(struct mm *mm, int child_fd)
 {
 	struct uffd_msg msg;
 
-	if (mm->sys->read(child_fd, &msg, sizeof(msg)) != sizeof(msg))
+	if (reader_read(mm, child_fd, &msg) != sizeof(msg))
 		return false;
 	switch (msg.event) {
 	case UFFD_EVENT_FORK:
@@ -292,6 +292,7 @@ static void child(void)
 	if (mm->watch_fd >= 0)
 		mm->sys->close(mm->watch_fd);
 	mm->sys->close(mm->kick_fd);
+	spare_fds_close(mm);
 	userfault_sys_fini();
 	if (mm->hooks.fork_child)
 		mm->hooks.fork_child(mm->hooks.arg);

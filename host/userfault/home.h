@@ -207,6 +207,7 @@ struct extent {
 };
 
 #define FAULT_THREADS 4u
+#define SPARE_FDS 4u
 
 struct mm {
 	struct host_ref ref;
@@ -219,6 +220,7 @@ struct mm {
 	int watch_fd;	 /* W: memory that stays in place (WP_ASYNC); -1: none */
 	u32 watching;	 /* atomic: something was registered with it */
 	int kick_fd;	 /* eventfd that ends the reader's poll */
+	int spare_fds[SPARE_FDS]; /* places for a child's descriptor; -1: none */
 	bool restricted; /* only memory of gpusvm_alloc migrates */
 
 	struct host_rwlock gate; /* RANK_HOST_GATE */
@@ -401,6 +403,9 @@ void notify_change(struct mm *mm, const struct change *change);
 /* ---- reader.c, event.c, fault.c --------------------------------------------------- */
 int reader_start(struct mm *mm);
 void reader_stop(struct mm *mm);
+/* Reads one message of fd; as sys->read. The gate for writing. */
+s64 reader_read(struct mm *mm, int fd, struct uffd_msg *msg);
+void spare_fds_close(struct mm *mm);
 /* Makes the leader look up from its poll. Any context. */
 void reader_kick(struct mm *mm);
 /* What a CPU fault is about: true, and the frame held in fault, when the page is on

@@ -122,20 +122,62 @@ static void serve_pagefault(struct mm *mm, const struct uffd_msg *msg)
 	host_posix_before_block = NULL;
 }
 
+/* ---- Descriptors in reserve -------------------------------------------------
+ * The message of a fork brings a descriptor. Where the application has used up all that
+ * it may have, the message cannot be read, nor any event behind it, and nothing moves.
+ */
+static void spare_fds_open(struct mm *mm)
+{
+	for (unsigned i = 0; i < SPARE_FDS; i++)
+		if (mm->spare_fds[i] < 0)
+			mm->spare_fds[i] = mm->sys->event();
+}
+
+static bool spare_fds_use(struct mm *mm)
+{
+	for (unsigned i = 0; i < SPARE_FDS; i++)
+		if (mm->spare_fds[i] >= 0) {
+			mm->sys->close(mm->spare_fds[i]);
+			mm->spare_fds[i] = -1;
+			return true;
+		}
+	return false;
+}
+
+void spare_fds_close(struct mm *mm)
+{
+	while (spare_fds_use(mm))
+		;
+}
+
+s64 reader_read(struct mm *mm, int fd, struct uffd_msg *msg)
+{
+	s64 n;
+
+	do
+		n = mm->sys->read(fd, msg, sizeof(*msg));
+	while ((n == -EMFILE || n == -ENFILE) && spare_fds_use(mm));
+	return n;
+}
+
 /* Reads one message of fd, and marks pages if it is an event. */
 static bool read_message(struct mm *mm, int fd, struct uffd_msg *msg)
 {
 	s64 n;
 
 	host_write_lock(&mm->gate);
-	n = mm->sys->read(fd, msg, sizeof(*msg));
+	n = reader_read(mm, fd, msg);
 	if (n == sizeof(*msg) && msg->event != UFFD_EVENT_PAGEFAULT) {
 		count(mm, events);
 		event_apply(mm, msg);
+		if (msg->event == UFFD_EVENT_FORK)
+			spare_fds_open(mm);
 		/* Only now: who sees the new count, sees what the event has changed. */
 		host_store_release(&mm->events, mm->events + 1);
 	}
 	host_write_unlock(&mm->gate);
+	if (n == -EMFILE || n == -ENFILE)
+		host_sleep(HOST_MSEC); /* until somebody closes something */
 	if (n != sizeof(*msg))
 		return false;
 	host_add_return(&mm->reads, 1);
@@ -206,12 +248,14 @@ int reader_start(struct mm *mm)
 {
 	int r = 0;
 
+	host_memset(mm->spare_fds, 0xff, sizeof(mm->spare_fds)); /* none */
 	host_mutex_init(&mm->leader_lock, RANK_HOST);
 	host_waitq_init(&mm->leader_waitq);
 	host_waitq_init(&mm->reads_waitq);
 	mm->kick_fd = mm->sys->event();
 	if (mm->kick_fd < 0)
 		return mm->kick_fd;
+	spare_fds_open(mm);
 	for (unsigned i = 0; !r && i < FAULT_THREADS; i++)
 		r = host_thread_start(&mm->threads[i], "gpusvm-fault", fault_thread, mm);
 	return r;
@@ -232,6 +276,7 @@ void reader_stop(struct mm *mm)
 	host_wake_all(&mm->leader_waitq);
 	for (unsigned i = 0; i < FAULT_THREADS; i++)
 		host_thread_join(&mm->threads[i]);
+	spare_fds_close(mm);
 	mm->sys->close(mm->kick_fd);
 	host_waitq_destroy(&mm->leader_waitq);
 	host_waitq_destroy(&mm->reads_waitq);

@@ -19,6 +19,7 @@
 #include <linux/io_uring.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -427,6 +428,32 @@ static void test_fork_child_drops_pages(void **state)
 	(void)state;
 }
 
+/* The application has all the descriptors that it may have. */
+static void test_fork_without_descriptors(void **state)
+{
+	char *p = blocks_on_device();
+	int fds[256], n = 0;
+	struct rlimit was, few;
+	pid_t pid;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = 128;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while (n < 256 && (fds[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		n++;
+	alarm(20);
+	pid = fork();
+	if (!pid)
+		_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
+	alarm(0);
+	fork_over(p, pid);
+	while (n)
+		close(fds[--n]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	(void)state;
+}
+
 static void test_fork_shared(void **state)
 {
 	char *p = map(HUGE_SIZE, false);
@@ -811,6 +838,7 @@ int main(void)
 	    cmocka_unit_test(test_fork),
 	    cmocka_unit_test(test_fork_of_a_child),
 	    cmocka_unit_test(test_fork_child_drops_pages),
+	    cmocka_unit_test(test_fork_without_descriptors),
 	    cmocka_unit_test(test_fork_shared),
 	    cmocka_unit_test(test_read_and_write),
 	    cmocka_unit_test(test_o_direct),

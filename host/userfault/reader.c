@@ -202,6 +202,8 @@ static void lead(struct mm *mm)
 		fds[2].revents = 0;
 		if (mm->sys->poll(fds, n, fault_stalled_due(mm, fault_repeat_due(mm))) <= 0)
 			continue;
+		/* Closed by the application: what is on a device reads as zeros now. */
+		HOST_CHECK(!((fds[0].revents | fds[1].revents | fds[2].revents) & POLLNVAL));
 		if (fds[0].revents & POLLIN && read_message(mm, mm->fd, &msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT)
 			serve_pagefault(mm, &msg);

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -805,6 +806,32 @@ static void test_close_with_memory_left(void **state)
 	(void)state;
 }
 
+/* Without its descriptors the home cannot keep what is on a device: that is said. The
+ * child opens a home of its own. */
+static void test_descriptors_closed(void **state)
+{
+	volatile char *p;
+	void *mapping;
+	size_t size;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		host_posix_abandon(&mapping, &size);
+		if (mini_open(0))
+			_exit(1);
+		p = on_device(false);
+		alarm(10);
+		dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+		syscall(SYS_close_range, 3, ~0u, 0);
+		while (p[0] != 2) /* whoever polled had them open: now it looks up */
+			usleep(1000);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	(void)state;
+}
+
 static int group_open(void **state)
 {
 	(void)state;
@@ -851,6 +878,7 @@ int main(void)
 	    cmocka_unit_test(test_reused_address),
 	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
+	    cmocka_unit_test(test_descriptors_closed),
 	    cmocka_unit_test(test_close_with_memory_left),
 	};
 

@@ -464,7 +464,7 @@ static void empty_frames(struct mm *mm, const struct mm_migrate *m, unsigned i)
 	unsigned n = m->npages - i;
 	u64 at = out_bytes(mm, m, i, &n);
 
-	(void)mm->sys->madvise(at, (u64)n * HOST_PAGE_SIZE, MADV_DONTNEED);
+	(void)drop_pages(mm, at, (u64)n * HOST_PAGE_SIZE);
 }
 
 /* Page i gets a copy of its own. An MADV_DONTNEED whose event was read before the page

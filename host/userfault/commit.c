@@ -108,7 +108,8 @@ static unsigned drop_run(struct mm *mm, struct mm_migrate *m, struct transaction
 	section_leave(mm, t->block);
 	if (!n)
 		return 0;
-	(void)mm->sys->madvise(own.start, own.end - own.start, MADV_DONTNEED);
+	/* What stayed there would be read instead of what the device writes. */
+	HOST_CHECK(drop_pages(mm, own.start, own.end - own.start) != -EINVAL);
 	section_enter(mm, t->block);
 	(void)block_own_remove(t->block, own.start, own.end); /* no event came */
 	section_leave(mm, t->block);

@@ -6,6 +6,8 @@
  */
 #include "host/userfault/home.h"
 
+#include <sys/mman.h>
+
 void section_enter(struct mm *mm, struct block *b)
 {
 	host_mutex_lock(&b->lock);
@@ -125,7 +127,9 @@ int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done)
 
 	count(mm, moves);
 	*done = move.move > 0 ? (u64)move.move : 0;
-	if (r) {
+	/* Other errors are true, and looked at it might seem otherwise: mlockall fills the
+	 * destination, to which what is not locked is not moved (EINVAL). */
+	if (r && (*done || r == -EEXIST || r == -EAGAIN)) {
 		*done += moved_uncounted(mm, dst + *done, src + *done, length - *done);
 		if (*done)
 			r = *done == length ? 0 : -EAGAIN;
@@ -156,6 +160,13 @@ int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode)
 	struct uffdio_register reg = {.range = {.start = start, .len = length}, .mode = mode};
 
 	return mm->sys->ioctl(fd, UFFDIO_REGISTER, &reg);
+}
+
+int drop_pages(struct mm *mm, u64 start, u64 length)
+{
+	int r = mm->sys->madvise(start, length, MADV_DONTNEED);
+
+	return r == -EINVAL ? mm->sys->madvise(start, length, MADV_DONTNEED_LOCKED) : r;
 }
 
 int uffd_poison(struct mm *mm, u64 start, u64 length)

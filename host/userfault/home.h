@@ -328,6 +328,8 @@ int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done);
 int uffd_wake(struct mm *mm, u64 start, u64 length);
 int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect);
 int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode);
+/* Drops pages of ours, or behind a copy, also locked ones (mlockall). */
+int drop_pages(struct mm *mm, u64 start, u64 length);
 int uffd_poison(struct mm *mm, u64 start, u64 length);
 
 /* ---- block.c ------------------------------------------------------------- */

@@ -105,7 +105,7 @@ void mm_memory_remove(struct mm *mm, void *base, u64 bytes)
 	struct uffdio_range range = {.start = (u64)(uintptr_t)base, .len = bytes};
 
 	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
-	(void)mm->sys->madvise(range.start, bytes, MADV_DONTNEED);
+	(void)drop_pages(mm, range.start, bytes);
 	(void)mm->sys->madvise(range.start, bytes, MADV_DOFORK);
 }
 

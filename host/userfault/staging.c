@@ -65,7 +65,7 @@ static unsigned bits_count(const struct slot *s)
  * has to be read. */
 static void slot_drop_pages(struct mm *mm, struct slot *s)
 {
-	(void)mm->sys->madvise(slot_address(mm, s), HOST_HUGE_SIZE, MADV_DONTNEED);
+	(void)drop_pages(mm, slot_address(mm, s), HOST_HUGE_SIZE);
 	host_memset(s->present, 0, sizeof(s->present));
 	s->small = false;
 	s->used = s->ready = 0;

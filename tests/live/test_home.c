@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "host/userfault/home.h"
 #include "tests/live/mini.h"
 
 #include <errno.h>
@@ -785,6 +786,54 @@ static void test_stack(void **state)
 	(void)state;
 }
 
+/* mlockall locks what pages pass through, so that nothing is moved there; nor may it seem
+ * so where a page was never touched. */
+static void test_locked_staging(void **state)
+{
+	char *p = map(HUGE_SIZE, false), *from = map(HUGE_SIZE, false);
+	u64 slot, moved;
+
+	fill(p, PAGE);
+	fill(from, 2 * PAGE);
+	out(p, PAGE);
+	while (!mini->mm->staging.empty)
+		usleep(1000);
+	slot = slot_address(mini->mm, mini->mm->staging.empty);
+	assert_int_equal(uffd_copy(mini->mm, slot, from + PAGE, PAGE, &moved), 0);
+	assert_int_equal(mlock((void *)slot, PAGE), 0);
+	assert_int_equal(uffd_move(mini->mm, slot, (u64)p + 2 * PAGE, PAGE, &moved), -EINVAL);
+	assert_int_equal(moved, 0);
+	assert_int_equal(drop_pages(mini->mm, slot, PAGE), 0);
+	assert_int_equal(munlock((void *)slot, PAGE), 0);
+	munmap(from, HUGE_SIZE);
+	done(p);
+	(void)state;
+}
+
+/* Without MOVE pages are dropped behind a copy, also locked ones. */
+static void test_locked_without_move(void **state)
+{
+	char *p;
+
+	assert_int_equal(mini_close(), 0);
+	assert_int_equal(mini_open(USERFAULT_WITHOUT_MOVE), 0);
+	p = userfault_alloc(mini->mm, HUGE_SIZE);
+	memset(p, 7, HUGE_SIZE);
+	assert_int_equal(mlock(p, HUGE_SIZE), 0);
+	out(p, HUGE_SIZE);
+	memset(mini->vram, 9, HUGE_SIZE); /* the device's stores */
+	alarm(20);
+	for (size_t i = 0; i < HUGE_SIZE; i += PAGE)
+		assert_int_equal(p[i]++, 9);
+	alarm(0);
+	assert_int_equal(userfault_free(mini->mm, p), 0);
+	sync_all();
+	wait_used(0);
+	assert_int_equal(mini_close(), 0);
+	assert_int_equal(mini_open(0), 0);
+	(void)state;
+}
+
 /* A mapping is registered as a whole, also where no page of it was ever asked for. */
 static void test_close_with_memory_left(void **state)
 {
@@ -879,6 +928,8 @@ int main(void)
 	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
 	    cmocka_unit_test(test_descriptors_closed),
+	    cmocka_unit_test(test_locked_staging),
+	    cmocka_unit_test(test_locked_without_move),
 	    cmocka_unit_test(test_close_with_memory_left),
 	};
 

@@ -222,6 +222,10 @@ struct mm {
 	int kick_fd;	 /* eventfd that ends the reader's poll */
 	int spare_fds[SPARE_FDS]; /* places for a child's descriptor; -1: none */
 	bool restricted; /* only memory of gpusvm_alloc migrates */
+	struct {
+		u64 start, end;
+	} libc[4]; /* its variables, which threads of the library use: they stay */
+	u32 n_libc;
 
 	struct host_rwlock gate; /* RANK_HOST_GATE */
 	u64 reads;		 /* messages read; atomic; for waiting on the reader */

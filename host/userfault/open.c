@@ -19,6 +19,10 @@ static int open_contexts(struct mm *mm)
 		return mm->fd;
 	mm->watch_fd = userfault_open_watch(mm->sys, &mm->info);
 	mm->restricted = !(mm->info.caps & MM_CAP_ANY_MEMORY);
+	while (mm->sys->libc && mm->n_libc < host_array_size(mm->libc) &&
+	       mm->sys->libc(mm->n_libc, &mm->libc[mm->n_libc].start,
+			     &mm->libc[mm->n_libc].end))
+		mm->n_libc++;
 	return 0;
 }
 

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <poll.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -228,6 +230,53 @@ static int sys_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 	return -pthread_atfork(prepare, parent, child);
 }
 
+struct libc_search {
+	unsigned i;
+	u64 start, end;
+};
+
+/* libc itself, the dynamic linker, or a program that has them linked in. */
+static bool is_libc(const struct dl_phdr_info *info)
+{
+	if (info->dlpi_name && *info->dlpi_name)
+		return strstr(info->dlpi_name, "/libc.") || strstr(info->dlpi_name, "/libc-") ||
+		       strstr(info->dlpi_name, "/ld-");
+	for (unsigned i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_INTERP)
+			return false;
+	return true;
+}
+
+static int libc_segment(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct libc_search *search = arg;
+
+	(void)size;
+	if (!is_libc(info))
+		return 0;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+
+		if (h->p_type != PT_LOAD || !(h->p_flags & PF_W) || search->i--)
+			continue;
+		search->start = info->dlpi_addr + h->p_vaddr;
+		search->end = search->start + h->p_memsz;
+		return 1;
+	}
+	return 0;
+}
+
+static bool sys_libc(unsigned i, u64 *start, u64 *end)
+{
+	struct libc_search search = {.i = i};
+
+	if (dl_iterate_phdr(libc_segment, &search) != 1)
+		return false;
+	*start = host_align_down(search.start, HOST_PAGE_SIZE);
+	*end = host_align_up(search.end, HOST_PAGE_SIZE);
+	return true;
+}
+
 const struct userfault_sys userfault_sys_here = {
     .open = sys_open,
     .ioctl = sys_ioctl,
@@ -244,6 +293,7 @@ const struct userfault_sys userfault_sys_here = {
     .unmap = sys_unmap,
     .protect = sys_protect,
     .atfork = sys_atfork,
+    .libc = sys_libc,
 };
 
 int userfault_sys_init(void)

@@ -43,6 +43,9 @@ struct userfault_sys {
 	int (*protect)(u64 start, u64 length, int protection);
 	/* As pthread_atfork; once and for all. */
 	int (*atfork)(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+	/* Where libc has its variables: those of the i-th such part. False: no more. NULL:
+	 * there is none to look out for. */
+	bool (*libc)(unsigned i, u64 *start, u64 *end);
 };
 
 /* The kernel that this program runs on; sys.c, or host/model/kernel in its place. */

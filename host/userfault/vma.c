@@ -14,6 +14,10 @@ bool vma_migratable(const struct mm *mm, const struct userfault_vma *v)
 		return false;
 	if (host_arena_contains((void *)v->start))
 		return false;
+	/* To lock a mutex, or to copy, is to read a variable of libc's .bss. */
+	for (u32 i = 0; i < mm->n_libc; i++)
+		if (v->start < mm->libc[i].end && v->end > mm->libc[i].start)
+			return false;
 	return !mm->restricted || alloc_contains(mm, v->start);
 }
 

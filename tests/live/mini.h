@@ -27,7 +27,7 @@ struct mini {
 	unsigned window; /* pages that come home with a fault, aligned */
 };
 
-static struct mini *mini;
+static struct mini *mini HOST_STATIC; /* the threads that serve faults read it */
 
 static void mini_mark(u64 first, unsigned order, bool used)
 {

@@ -252,14 +252,24 @@ void fork_copy_to_child(struct mm *mm, int child_fd)
 }
 
 /* ---- Around fork() ----------------------------------------------------------
- * libc has no way to take handlers back: they look at the_mm.
+ * libc has no way to take handlers back: they look at fork_mm. Other threads may open and
+ * close homes meanwhile: whom a thread has begun to fork with, it ends with, and a home is
+ * not closed before.
  */
+static struct mm *fork_mm HOST_STATIC;	  /* atomic */
+static u32 forking HOST_STATIC;		  /* atomic: threads that look at it */
+static HOST_THREAD_LOCAL struct mm *mine; /* whom this thread forks with */
+
 static void prepare(void)
 {
-	struct mm *mm = the_mm;
+	struct mm *mm;
 
-	if (!mm)
+	host_add_return(&forking, 1);
+	mine = mm = host_load_seq(&fork_mm);
+	if (!mm) {
+		host_add_return(&forking, (u32)-1);
 		return;
+	}
 	if (mm->hooks.fork_prepare)
 		mm->hooks.fork_prepare(mm->hooks.arg);
 	/* Nothing leaves from here on. The home holds no other lock over the fork:
@@ -271,19 +281,23 @@ static void prepare(void)
 
 static void parent(void)
 {
-	struct mm *mm = the_mm;
+	struct mm *mm = mine;
 
 	if (!mm)
 		return;
+	mine = NULL;
 	host_write_unlock(&mm->out_lock);
 	if (mm->hooks.fork_parent)
 		mm->hooks.fork_parent(mm->hooks.arg);
+	host_add_return(&forking, (u32)-1);
 }
 
 static void child(void)
 {
 	struct mm *mm = the_mm;
 
+	fork_mm = mine = NULL;
+	forking = 0;
 	if (!mm)
 		return;
 	the_mm = NULL;
@@ -309,6 +323,18 @@ int fork_init(struct mm *mm)
 		return -ENOMEM;
 	once = true;
 	return 0;
+}
+
+void fork_begin(struct mm *mm)
+{
+	host_store_seq(&fork_mm, mm);
+}
+
+void fork_end(void)
+{
+	host_store_seq(&fork_mm, NULL);
+	while (host_load_seq(&forking))
+		host_sleep(HOST_MSEC / 4);
 }
 
 void fork_fini(struct mm *mm)

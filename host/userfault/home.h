@@ -435,6 +435,9 @@ void event_apply(struct mm *mm, const struct uffd_msg *msg);
 /* ---- fork.c -------------------------------------------------------------- */
 int fork_init(struct mm *mm);
 void fork_fini(struct mm *mm);
+/* The handlers of a fork are for this home; they are over, and for none. */
+void fork_begin(struct mm *mm);
+void fork_end(void);
 /* The gate is held for writing; child_fd is consumed. */
 void fork_copy_to_child(struct mm *mm, int child_fd);
 

@@ -85,6 +85,7 @@ int userfault_open(u32 without, const struct userfault_hooks *hooks, struct mm *
 		goto fail_threads;
 	bus_init();
 	the_mm = mm;
+	fork_begin(mm);
 	*ret = mm;
 	return 0;
 fail_threads:
@@ -102,6 +103,7 @@ fail:
 
 void userfault_close(struct mm *mm)
 {
+	fork_end();
 	host_store_release(&mm->dying, true);
 	bus_fini();
 	unregister_all(mm);

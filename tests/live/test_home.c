@@ -834,6 +834,35 @@ static void test_locked_without_move(void **state)
 	(void)state;
 }
 
+static void *fork_on(void *arg)
+{
+	while (!__atomic_load_n(&shared.stop, __ATOMIC_RELAXED)) {
+		pid_t pid = fork();
+
+		if (!pid)
+			_exit(0);
+		waitpid(pid, NULL, 0);
+	}
+	return arg;
+}
+
+/* A fork that began without a home may end with one, and the other way round. */
+static void test_fork_beside_open_and_close(void **state)
+{
+	u64 until = host_now() + HOST_SEC;
+	pthread_t thread;
+
+	shared.stop = 0;
+	pthread_create(&thread, NULL, fork_on, NULL);
+	while (host_now() < until) {
+		assert_int_equal(mini_close(), 0);
+		assert_int_equal(mini_open(0), 0);
+	}
+	__atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	(void)state;
+}
+
 /* A mapping is registered as a whole, also where no page of it was ever asked for. */
 static void test_close_with_memory_left(void **state)
 {
@@ -930,6 +959,7 @@ int main(void)
 	    cmocka_unit_test(test_descriptors_closed),
 	    cmocka_unit_test(test_locked_staging),
 	    cmocka_unit_test(test_locked_without_move),
+	    cmocka_unit_test(test_fork_beside_open_and_close),
 	    cmocka_unit_test(test_close_with_memory_left),
 	};
 

@@ -24,6 +24,8 @@ unsigned driver_link_weight(const struct driver_device *from, const struct drive
 	if (!gpusvm_interconnect_may_map(links, a, b))
 		return 0;
 	cost = gpusvm_interconnect_cost(links, a, b, HOST_HUGE_SIZE);
+	if (cost == HOST_FOREVER) /* it went since it was asked for */
+		return 0;
 	return (unsigned)host_min(HOST_HUGE_SIZE * 1000 / (cost + 1) + 1, (u64)~0u - 1);
 }
 

@@ -527,6 +527,56 @@ static void test_fd_and_fork(void **state)
 	munmap(p, 64 * PAGE);
 }
 
+static void *toggle_link(void *stop)
+{
+	struct gpusvm_link link = {.size = sizeof(link),
+				   .flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY};
+	int err = 0;
+
+	while (!err && !__atomic_load_n((int *)stop, __ATOMIC_RELAXED)) {
+		err = gpusvm_link_set(svm, 1, 0, NULL);
+		err = err ? err : gpusvm_link_set(svm, 1, 0, &link);
+	}
+	return err ? "link_set" : NULL;
+}
+
+static void touch_each(struct gpusvm_lane *lane, uint64_t item, const void *args)
+{
+	const char *const *p = args;
+
+	(void)gpusvm_ld32(lane, *p + item * 16 * PAGE);
+}
+
+/* Who faults asks how good a link is that goes at this moment. */
+static void test_link_down_under_faults(void **state)
+{
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "touch", touch_each};
+	struct gpusvm_queue *q;
+	pthread_t thread;
+	int stop = 0;
+	void *err;
+
+	assert_int_equal(open_linked(64 * MB, 0), 0);
+	assert_int_equal(gpusvm_queue_create(svm, 1, NULL, &q), 0);
+	assert_int_equal(pthread_create(&thread, NULL, toggle_link, &stop), 0);
+	for (int i = 0; i < 1500; i++) {
+		unsigned char *p = map_pages(1024, PROT_READ | PROT_WRITE);
+
+		assert_int_equal(gpusvm_advise(svm, p, 1024 * PAGE, GPUSVM_PREFERRED_LOCATION, 1,
+					       gpusvm_device(0)),
+				 0);
+		assert_int_equal(gpusvm_advise(svm, p, 1024 * PAGE, GPUSVM_GRANULARITY, 16,
+					       gpusvm_none()),
+				 0);
+		assert_int_equal(gpusvm_launch(q, &kernel, &p, sizeof(p), 64, NULL), 0);
+		munmap(p, 1024 * PAGE);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, &err);
+	assert_null(err);
+	gpusvm_close(svm);
+}
+
 int main(int argc, char **argv)
 {
 #define LINKED(f) cmocka_unit_test_setup_teardown(f, setup_linked, teardown)
@@ -538,6 +588,7 @@ int main(int argc, char **argv)
 	    LINKED(test_moves_between_devices),
 	    APART(test_without_links_it_bounces),
 	    LINKED(test_link_down),
+	    cmocka_unit_test(test_link_down_under_faults),
 	    LINKED(test_touch_while_it_moves),
 	    LINKED(test_bind),
 	    LINKED(test_bind_maps_nothing),

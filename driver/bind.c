@@ -18,6 +18,8 @@
 #define BIND_TRIES 4u /* commits lost to invalidations before a range is looked up anew */
 #define MAP_TRIES 16u /* looks at one address */
 #define MAP_BUDGET (500 * HOST_MSEC)
+/* Ranges to try where one cannot be mapped as a whole. */
+static const u64 map_smaller[] = { HOST_PAGE_SIZE << 4, HOST_PAGE_SIZE };
 
 /* ---- Commit -------------------------------------------------------------- */
 
@@ -191,19 +193,48 @@ int driver_range_at(struct driver_device *dd, u64 address, const struct driver_w
 	return -EAGAIN;
 }
 
-/* One attempt at the range at address; *next: where it ends. */
+/* One attempt at the range at address; *next: where it ends. -E2BIG: a smaller one may do. */
 static int map_once(struct driver_device *dd, u64 address, const struct driver_want *want,
 		    u64 *next)
 {
 	struct driver_advised advised;
 	struct driver_range *range;
 	int err = driver_range_at(dd, address, want, &advised, &range);
+	u64 size;
 
 	if (err)
 		return err;
+	size = gpusvm_range_end(&range->base) - gpusvm_range_start(&range->base);
 	*next = gpusvm_range_end(&range->base);
 	err = driver_range_bind(dd, range, want, &advised);
 	gpusvm_range_put(&range->base);
+	/* What is wrong with another page of its range is not this one's concern. */
+	if ((err == -EFAULT || err == -EPERM) && size > HOST_PAGE_SIZE && !want->in_place &&
+	    !driver_place_allowed(&advised))
+		err = -E2BIG;
+	return err;
+}
+
+/* With bounded retries, and smaller ranges where one cannot be mapped as a whole. */
+static int map_at(struct driver_device *dd, u64 address, const struct driver_want *want,
+		  u64 *next)
+{
+	struct driver_want smaller = *want;
+	unsigned i = 0;
+	int err;
+
+	*next = 0;
+	for (;;) {
+		struct gpusvm_retry retry;
+
+		gpusvm_retry_init(&retry, MAP_BUDGET, MAP_TRIES);
+		do
+			err = map_once(dd, address, &smaller, next);
+		while (err == -EAGAIN && gpusvm_retry_again(&retry));
+		if (err != -E2BIG || i == host_array_size(map_smaller))
+			break;
+		smaller.max_chunk = map_smaller[i++];
+	}
 	return err == -E2BIG ? -EPERM : err;
 }
 
@@ -223,13 +254,7 @@ int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver
 	u64 at = start, next;
 
 	while (at < end) {
-		struct gpusvm_retry retry;
-
-		next = 0;
-		gpusvm_retry_init(&retry, MAP_BUDGET, MAP_TRIES);
-		do
-			err = map_once(dd, at, want, &next);
-		while (err == -EAGAIN && gpusvm_retry_again(&retry));
+		err = map_at(dd, at, want, &next);
 		if (err == -ENODEV)
 			return err;
 		if (err && !result)

@@ -503,6 +503,35 @@ static void test_bind(void **state)
 	munmap(p, 20 * PAGE);
 }
 
+static void spin_until(struct gpusvm_lane *lane, uint64_t item, const void *args)
+{
+	uint32_t *const *p = args;
+
+	while (!gpusvm_ld32(lane, *p))
+		;
+}
+
+/* What becomes of pages beside, which are not bound, is no concern of the work. */
+static void test_bind_beside_what_goes(void **state)
+{
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "spin", spin_until};
+	unsigned char *all = map_pages(1024, PROT_READ | PROT_WRITE), *p;
+	struct gpusvm_event *event;
+
+	p = (unsigned char *)(((uintptr_t)all + 2 * MB - 1) & ~(uintptr_t)(2 * MB - 1));
+	memset(p, 0, 512 * PAGE);
+	assert_int_equal(gpusvm_bind(queue, p, PAGE, 0), 0);
+	assert_int_equal(gpusvm_launch(queue, &kernel, &p, sizeof(p), 1, &event), 0);
+	assert_int_equal(gpusvm_event_wait(event, 50000000), -ETIME);
+	assert_int_equal(mprotect(p + 256 * PAGE, PAGE, PROT_NONE), 0);
+	assert_int_equal(madvise(p + 300 * PAGE, PAGE, MADV_DONTNEED), 0); /* is heard of */
+	assert_int_equal(gpusvm_event_wait(event, 100000000), -ETIME);
+	p[0] = 1;
+	assert_int_equal(gpusvm_event_wait(event, -1), 0);
+	gpusvm_event_put(event);
+	munmap(all, 1024 * PAGE);
+}
+
 static void test_bind_errors(void **state)
 {
 	unsigned char *p = map_filled(4, 4), b[4];
@@ -663,6 +692,7 @@ int main(int argc, char **argv)
 	    WITH(test_wait_for_prefetch),
 	    WITH(test_destroy_waits),
 	    cmocka_unit_test_setup_teardown(test_bind, setup_no_fault, teardown),
+	    cmocka_unit_test_setup_teardown(test_bind_beside_what_goes, setup_no_fault, teardown),
 	    cmocka_unit_test_setup_teardown(test_bind_errors, setup_no_fault, teardown),
 	    WITH(test_fork),
 	    WITH(test_fork_under_work),

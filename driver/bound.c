@@ -309,6 +309,10 @@ int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bo
 	err = bound_cut(dd, start, end, &any);
 	if (!err)
 		err = bound_insert(dd, start, end, read_only);
+	/* What could be written before may be known to the device as such. Neighbours come
+	 * back by the work item, or with the next work. */
+	if (!err && any && read_only && driver_no_fault(dd))
+		driver_device_drop(dd, start, end);
 	if (!err)
 		err = driver_map(dd, start, end, &want);
 	if (err) { /* it changed meanwhile, or no memory: none of it is bound */

@@ -532,6 +532,20 @@ static void test_bind_beside_what_goes(void **state)
 	munmap(all, 1024 * PAGE);
 }
 
+/* What was bound for writing, and is bound for reading now, is not written any more. */
+static void test_bind_read_only_after(void **state)
+{
+	unsigned char *p = map_pages(4, PROT_READ | PROT_WRITE);
+
+	assert_int_equal(gpusvm_bind(queue, p, 4 * PAGE, 0), 0);
+	assert_int_equal(gpusvm_memset(queue, p, 1, 4 * PAGE, NULL), 0);
+	assert_int_equal(gpusvm_bind(queue, p, PAGE, GPUSVM_READ_ONLY), 0);
+	assert_int_equal(gpusvm_memset(queue, p + PAGE, 2, 3 * PAGE, NULL), 0);
+	assert_int_equal(gpusvm_memset(queue, p, 3, 8, NULL), -EPERM);
+	assert_int_equal(p[0], 1);
+	munmap(p, 4 * PAGE);
+}
+
 static void test_bind_errors(void **state)
 {
 	unsigned char *p = map_filled(4, 4), b[4];
@@ -693,6 +707,7 @@ int main(int argc, char **argv)
 	    WITH(test_destroy_waits),
 	    cmocka_unit_test_setup_teardown(test_bind, setup_no_fault, teardown),
 	    cmocka_unit_test_setup_teardown(test_bind_beside_what_goes, setup_no_fault, teardown),
+	    cmocka_unit_test_setup_teardown(test_bind_read_only_after, setup_no_fault, teardown),
 	    cmocka_unit_test_setup_teardown(test_bind_errors, setup_no_fault, teardown),
 	    WITH(test_fork),
 	    WITH(test_fork_under_work),

@@ -239,8 +239,9 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	for (i = 0; i < driver->n_devices; i++)
 		device_close(driver->devices[i], DRIVER_CAUSE_CLOSE);
 	driver_fault_fini(driver);
-	driver_advice_fini(driver);
+	/* It looks at advice. No device has entries any more that could be lost. */
 	driver_remap_fini(driver);
+	driver_advice_fini(driver);
 	driver_garbage_fini(driver);
 	gpusvm_mirror_fini(&driver->mirror);
 	driver_garbage_fini(driver); /* what fini's last invalidations queued */

@@ -23,6 +23,7 @@
 
 #define DEFAULT_KEEPALIVE (5 * HOST_SEC)
 #define DEFAULT_TIMESLICE (1 * HOST_MSEC)
+#define MAX_TIME ((u64)1 << 50) /* 13 days: no sum of these and the clock overflows */
 
 static struct {
 	pthread_mutex_t lock;
@@ -209,8 +210,8 @@ static int plan_make(struct plan *plan, const struct gpusvm_options *options)
 	if (!err)
 		err = plan_links(plan, &o);
 	plan->without = (u32)o.home_without;
-	plan->keepalive = o.keepalive_ns ? o.keepalive_ns : DEFAULT_KEEPALIVE;
-	plan->timeslice = o.timeslice_ns ? o.timeslice_ns : DEFAULT_TIMESLICE;
+	plan->keepalive = o.keepalive_ns ? host_min(o.keepalive_ns, MAX_TIME) : DEFAULT_KEEPALIVE;
+	plan->timeslice = o.timeslice_ns ? host_min(o.timeslice_ns, MAX_TIME) : DEFAULT_TIMESLICE;
 	plan->event_ring = o.event_ring;
 	return err;
 }

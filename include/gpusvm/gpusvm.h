@@ -185,7 +185,7 @@ struct gpusvm_options {
 	const char *home;
 	uint64_t home_without; /* GPUSVM_WITHOUT_* */
 	/* How long the bookkeeping of a device's memory is kept once nothing is there any
-	 * more; 0: 5 s. */
+	 * more; 0: 5 s; 13 days at most, as the next. */
 	uint64_t keepalive_ns;
 	/* The least time that pages stay on a device before a CPU fault may pull
 	 * them back; 0: 1 ms. */

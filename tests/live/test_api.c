@@ -573,6 +573,40 @@ static void test_device_unbind(void **state)
 	munmap(p, 600 * PAGE);
 }
 
+static void *read_byte(void *p)
+{
+	return (void *)(uintptr_t)*(volatile unsigned char *)p;
+}
+
+/* A time without end is a long one: the CPU waits, nothing is lost. */
+static void test_timeslice_without_end(void **state)
+{
+	const uint64_t times[] = {(uint64_t)3 << 62, UINT64_MAX};
+
+	for (size_t i = 0; i < 2; i++) {
+		struct gpusvm_options options = {.size = sizeof(options),
+						 .timeslice_ns = times[i],
+						 .keepalive_ns = times[i]};
+		unsigned char *p;
+		struct gpusvm_moved m;
+		pthread_t thread;
+		void *value;
+
+		assert_int_equal(gpusvm_open(&options, &svm), 0);
+		p = map_filled(16, 3);
+		to_device(p, 16);
+		assert_int_equal(pthread_create(&thread, NULL, read_byte, p + PAGE), 0);
+		usleep(50000);
+		assert_int_equal(count_in(p, 16, GPUSVM_LOCATION_DEVICE), 16);
+		assert_int_equal(move(p, 16, gpusvm_system(), GPUSVM_STRICT, &m), 0);
+		assert_int_equal(pthread_join(thread, &value), 0);
+		assert_int_equal((uintptr_t)value, p[PAGE]);
+		check_filled(p, 16, 3);
+		munmap(p, 16 * PAGE);
+		gpusvm_close(svm);
+	}
+}
+
 static void spin(struct gpusvm_lane *lane, uint64_t item, const void *args)
 {
 	uint32_t *const *p = args;
@@ -610,6 +644,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(test_errno),
 	    cmocka_unit_test(test_fallbacks),
 	    cmocka_unit_test(test_devices),
+	    cmocka_unit_test(test_timeslice_without_end),
 	    WITH(test_alloc),
 	    WITH(test_prefetch),
 	    WITH(test_prefetch_holes),

@@ -8,7 +8,7 @@
 _Static_assert(GPUSVM_MIXED == DRIVER_VALUE_MIXED, "mixed");
 
 /* Does this advice have a location, and does where fit? *ret: the driver's. */
-static int advice_location(struct gpusvm *svm, enum gpusvm_advice advice,
+static int advice_location(struct gpusvm *svm, enum gpusvm_advice advice, int64_t value,
 			   struct gpusvm_location where, int *ret)
 {
 	*ret = DRIVER_NONE;
@@ -17,7 +17,7 @@ static int advice_location(struct gpusvm *svm, enum gpusvm_advice advice,
 			return -EINVAL;
 		return location_check(svm, where, ret);
 	}
-	if (advice != GPUSVM_PREFERRED_LOCATION)
+	if (advice != GPUSVM_PREFERRED_LOCATION || !value)
 		return 0;
 	switch (where.type) {
 	case GPUSVM_LOCATION_NONE:
@@ -50,7 +50,7 @@ int gpusvm_advise(struct gpusvm *svm, const void *p, size_t len, enum gpusvm_adv
 		return -ENOMEM;
 	event->u.advice.advice = advice;
 	event->u.advice.value = value;
-	err = advice_location(svm, advice, where, &event->u.advice.location);
+	err = advice_location(svm, advice, value, where, &event->u.advice.location);
 	if (!err)
 		err = interval_outward(p, len, &event->u.advice.start, &event->u.advice.end);
 	if (!err)
@@ -96,7 +96,7 @@ int gpusvm_advice_get(struct gpusvm *svm, const void *p, size_t len, enum gpusvm
 	event->u.advice.advice = advice;
 	event->u.advice.location = DRIVER_NONE;
 	if (by_device)
-		err = advice_location(svm, advice, *where, &event->u.advice.location);
+		err = advice_location(svm, advice, 1, *where, &event->u.advice.location);
 	if (!err)
 		err = interval_outward(p, len, &event->u.advice.start, &event->u.advice.end);
 	if (!err)

@@ -268,6 +268,11 @@ static void test_of_an_unbound_device(void **state)
 	assert_int_equal(gpusvm_advice_get(svm, p, PAGE, GPUSVM_ACCESSED_BY, &value, &where),
 			 -ENODEV);
 	assert_int_equal(where_of(p, 8 * PAGE, GPUSVM_PREFERRED_LOCATION).device, 0);
+	/* Value 0 unsets, whatever where is. */
+	assert_int_equal(advise(p, PAGE, GPUSVM_PREFERRED_LOCATION, 0, gpusvm_device(9)), 0);
+	assert_int_equal(advise(p, 8 * PAGE, GPUSVM_PREFERRED_LOCATION, 0, gpusvm_device(0)), 0);
+	assert_int_equal(where_of(p, 8 * PAGE, GPUSVM_PREFERRED_LOCATION).type,
+			 GPUSVM_LOCATION_NONE);
 	assert_int_equal(advise(p, 8 * PAGE, GPUSVM_RESET, 0, gpusvm_none()), 0);
 	check_filled(p, 8, 4);
 	munmap(p, 8 * PAGE);

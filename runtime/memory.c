@@ -187,15 +187,16 @@ static int discard_call(struct gpusvm_event *event)
 int gpusvm_discard(struct gpusvm *svm, void *p, size_t len)
 {
 	struct gpusvm_event *event;
-	u64 start = host_align_up((u64)(uintptr_t)p, HOST_PAGE_SIZE), end;
+	u64 address = (u64)(uintptr_t)p, start, end;
 	int err = svm_check(svm);
 
 	if (err)
 		return err;
-	if (__builtin_add_overflow((u64)(uintptr_t)p, len, &end))
+	if (__builtin_add_overflow(address, len, &end))
 		return -EINVAL;
+	start = host_align_up(address, HOST_PAGE_SIZE);
 	end = host_align_down(end, HOST_PAGE_SIZE);
-	if (start >= end)
+	if (start < address || start >= end) /* in the last page of all, it wraps around */
 		return 0;
 	event = event_new(svm);
 	if (!event)

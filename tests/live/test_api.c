@@ -357,6 +357,8 @@ static void test_discard(void **state)
 	used = stats(0).vram_used;
 	assert_int_equal(gpusvm_discard(svm, p + 10, PAGE), 0); /* no whole page */
 	assert_int_equal(gpusvm_discard(svm, p, 0), 0);
+	assert_int_equal(gpusvm_discard(svm, MAP_FAILED, 0), 0);
+	assert_int_equal(gpusvm_discard(svm, MAP_FAILED, 2), -EINVAL);
 	check_filled(p, 1, 3);
 	to_device(p, 32);
 	assert_int_equal(gpusvm_discard(svm, p + 8 * PAGE + 1, 48 * PAGE - 2), 0);

@@ -173,15 +173,39 @@ static bool next_piece(struct prefetch *p, u64 *start, u64 *stop)
 	return true;
 }
 
+/* Passes over whole pieces of a hole, however large: what is asked for may be. */
+static void skip_hole(struct prefetch *p, struct gpusvm_migrate_result *result)
+{
+	u64 next = host_read_once(&p->next), to;
+
+	do {
+		struct mm_vma vma;
+		int err;
+
+		if (next >= p->end)
+			return;
+		err = mm_vma_find(p->driver->mm, next, p->end, &vma);
+		if (err && err != -ENOENT)
+			return;
+		to = err ? p->end : host_align_down(vma.start, HOST_HUGE_SIZE);
+		if (to <= next)
+			return;
+	} while (!host_cas(&p->next, &next, to));
+	result->holes += driver_npages(next, to);
+}
+
 static void prefetch_pieces(struct prefetch *p, struct gpusvm_migrate_result *result)
 {
 	u64 start, stop;
 
 	while (next_piece(p, &start, &stop)) {
+		u64 holes = result->holes;
 		int none = 0, err = piece(p->driver, p->dd, p->where, start, stop, result);
 
 		if (err)
 			(void)host_cas(&p->err, &none, err);
+		else if (result->holes - holes == driver_npages(start, stop))
+			skip_hole(p, result);
 	}
 }
 

@@ -289,6 +289,29 @@ static void test_prefetch_holes(void **state)
 }
 
 /* What was never touched is no hole: it moves, as zeros. */
+/* What is asked for may be a large part of the address space. */
+static void test_prefetch_a_large_hole(void **state)
+{
+	const struct gpusvm_location where[] = {gpusvm_device(0), gpusvm_system(),
+						gpusvm_preferred()};
+	const size_t n = (size_t)1 << 32;
+	unsigned char *p = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct gpusvm_moved m;
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(munmap(p, (n - 1) * PAGE), 0);
+	p[(n - 1) * PAGE] = 5;
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(move(p, n, where[i], 0, &m), 0);
+		assert_int_equal(m.holes, n - 1);
+		assert_int_equal(i < 2 ? m.moved : m.already, 1);
+		assert_int_equal(move(p, n, where[i], GPUSVM_STRICT, &m), i ? -ENOENT : -ENOSPC);
+	}
+	assert_int_equal(p[(n - 1) * PAGE], 5);
+	munmap(p + (n - 1) * PAGE, PAGE);
+}
+
 static void test_prefetch_unpopulated(void **state)
 {
 	unsigned char *p = map_pages(600, PROT_READ | PROT_WRITE);
@@ -650,6 +673,7 @@ int main(int argc, char **argv)
 	    WITH(test_alloc),
 	    WITH(test_prefetch),
 	    WITH(test_prefetch_holes),
+	    WITH(test_prefetch_a_large_hole),
 	    WITH(test_prefetch_unpopulated),
 	    WITH(test_prefetch_that_stays),
 	    WITH(test_prefetch_too_much),

@@ -35,19 +35,9 @@ static void used_sub(struct driver_device *dd, u64 frames)
 	host_add_return(&dd->stats.vram_used, 0 - (frames << HOST_PAGE_SHIFT));
 }
 
-static int take_frames(struct driver_device *dd, unsigned order, u64 *frame)
+/* Frees [frame, frame + n), which was not counted, in aligned blocks. */
+static void free_frames(struct driver_device *dd, u64 frame, u64 n)
 {
-	int err = dd->ops->memory_alloc(dd->device, order, frame);
-
-	if (!err)
-		used_add(dd, (u64)1 << order);
-	return err;
-}
-
-/* Gives [frame, frame + n) back at once, in aligned blocks. */
-static void give_frames(struct driver_device *dd, u64 frame, u64 n)
-{
-	used_sub(dd, n);
 	while (n) {
 		unsigned order = 0;
 
@@ -58,6 +48,24 @@ static void give_frames(struct driver_device *dd, u64 frame, u64 n)
 		frame += (u64)1 << order;
 		n -= (u64)1 << order;
 	}
+}
+
+/* The first n of 1 << order frames, aligned to that. What is more was never in use. */
+static int take_frames(struct driver_device *dd, unsigned order, u64 n, u64 *frame)
+{
+	int err = dd->ops->memory_alloc(dd->device, order, frame);
+
+	if (err)
+		return err;
+	free_frames(dd, *frame + n, ((u64)1 << order) - n);
+	used_add(dd, n);
+	return 0;
+}
+
+static void give_frames(struct driver_device *dd, u64 frame, u64 n)
+{
+	used_sub(dd, n);
+	free_frames(dd, frame, n);
 }
 
 /* Notes that frames are free. The bit in freed comes before that in
@@ -143,9 +151,11 @@ static int alloc_scattered(struct driver_device *dd, struct driver_bo *bo, unsig
 	if (!blocks)
 		return -ENOMEM;
 	while (had < npages) {
-		if (!take_frames(dd, order, &frame)) {
+		unsigned n = host_min(1u << order, npages - had);
+
+		if (!take_frames(dd, order, n, &frame)) {
 			blocks[had >> order] = (u32)frame;
-			had += 1u << order;
+			had += n;
 			continue;
 		}
 		if (!order) {
@@ -156,9 +166,6 @@ static int alloc_scattered(struct driver_device *dd, struct driver_bo *bo, unsig
 		split_blocks(blocks, had >> order, order);
 		order--;
 	}
-	if (had > npages) /* the last block's tail */
-		give_frames(dd, blocks[(had - 1) >> order] + (1u << order) - (had - npages),
-			    had - npages);
 	bo->blocks = blocks;
 	bo->block_order = (u8)order;
 	return 0;
@@ -178,9 +185,8 @@ static int alloc_frames(struct driver_device *dd, struct driver_bo *bo, unsigned
 	unsigned order = order_for(npages);
 	u64 frame;
 
-	if (!take_frames(dd, order, &frame)) {
+	if (!take_frames(dd, order, npages, &frame)) {
 		bo->frame = (u32)frame;
-		give_frames(dd, frame + npages, ((u64)1 << order) - npages);
 		return 0;
 	}
 	return order ? alloc_scattered(dd, bo, npages, order - 1) : -ENOSPC;

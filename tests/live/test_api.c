@@ -521,6 +521,16 @@ static void test_stats(void **state)
 	munmap(edge, 34 * PAGE);
 }
 
+static void test_vram_peak(void **state)
+{
+	unsigned char *p = map_filled(3, 1);
+
+	to_device(p, 3);
+	assert_int_equal(stats(0).vram_used, 3 * PAGE);
+	assert_int_equal(stats(0).vram_peak, 3 * PAGE);
+	munmap(p, 3 * PAGE);
+}
+
 static void test_events(void **state)
 {
 	struct gpusvm_event_record r[100];
@@ -682,6 +692,7 @@ int main(int argc, char **argv)
 	    WITH(test_residency),
 	    WITH(test_residency_order),
 	    WITH(test_stats),
+	    WITH(test_vram_peak),
 	    cmocka_unit_test(test_events),
 	    WITH(test_device_unbind),
 	    WITH(test_device_unbind_under_work),

@@ -314,8 +314,8 @@ static void test_scattered_frames(void **state)
 	dd = w.driver->devices[0];
 	/* Every other 64K of the first half is taken. */
 	for (unsigned i = 0; i < 8; i++) {
-		assert_int_equal(take_frames(dd, 4, &held[i]), 0);
-		assert_int_equal(take_frames(dd, 4, &frame), 0);
+		assert_int_equal(take_frames(dd, 4, 16, &held[i]), 0);
+		assert_int_equal(take_frames(dd, 4, 16, &frame), 0);
 		give_frames(dd, frame, 16);
 	}
 	for (unsigned n = 1; n <= 384; n += 37) {
@@ -338,7 +338,7 @@ static void test_scattered_frames(void **state)
 	assert_int_equal(stats(&w, 0).vram_used, 0);
 	assert_int_equal(dd->ops->memory_free_bytes(dd->device), 2 * MiB);
 	/* In real life: a fragmented device holds 2M in small blocks. */
-	assert_int_equal(take_frames(dd, 0, &frame), 0);
+	assert_int_equal(take_frames(dd, 0, 1, &frame), 0);
 	map(&w, BASE, 2 * MiB, MODEL_RW | MODEL_THP);
 	cpu_fill(&w, BASE, 2 * MiB, 1);
 	device_expect(&w, 0, BASE, 2 * MiB, 1);

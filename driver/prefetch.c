@@ -323,7 +323,8 @@ static int location(const struct mm_page_state *state)
 	return state->flags & (MM_STATE_POPULATED | MM_STATE_ZERO) ? DRIVER_SYSTEM : DRIVER_NONE;
 }
 
-static void tell(struct gpusvm_driver *driver, u64 devices, u64 address,
+/* held: whose frames stay known, so that a page of theirs may be looked at. */
+static void tell(struct gpusvm_driver *driver, u64 devices, u64 held, u64 address,
 		 const struct mm_page_state *state, struct gpusvm_driver_residency *ret)
 {
 	int where = location(state);
@@ -335,7 +336,7 @@ static void tell(struct gpusvm_driver *driver, u64 devices, u64 address,
 		.location = where,
 		.mapped_by = mapped_by(driver, devices, address),
 	};
-	if (where < 0 || ret->mapped_by != (u64)1 << where)
+	if (where < 0 || ret->mapped_by != (u64)1 << where || !(held >> where & 1))
 		return;
 	/* Of a compound frame the state may tell its head. */
 	frame = host_align_down(mm_page_index(state->page), (u64)1 << state->order);
@@ -344,11 +345,32 @@ static void tell(struct gpusvm_driver *driver, u64 devices, u64 address,
 		ret->flags |= DRIVER_PAGE_EXCLUSIVE;
 }
 
+/* Of these devices, those whose pagemap is in use: it is held. Of one that is not there is
+ * no page, but for those that come now. */
+static u64 pagemaps_get(struct gpusvm_driver *driver, u64 devices)
+{
+	u64 held = 0;
+
+	for (; devices; devices &= devices - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(devices)];
+
+		if (dd->has_memory && host_ref_get_unless_zero(&dd->pagemap.ref))
+			held |= (u64)1 << dd->index;
+	}
+	return held;
+}
+
+static void pagemaps_put(struct gpusvm_driver *driver, u64 held)
+{
+	for (; held; held &= held - 1)
+		gpusvm_pagemap_put(&driver->devices[__builtin_ctzll(held)]->pagemap);
+}
+
 int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 			    struct gpusvm_driver_residency *ret)
 {
 	struct mm_page_state *states = host_alloc(RESIDENCY_BATCH * sizeof(*states));
-	u64 devices, done, batch, i;
+	u64 devices, held, done, batch, i;
 
 	if (!states)
 		return -ENOMEM;
@@ -357,15 +379,17 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 	mm_sync(driver->mm, start, start + (n << HOST_PAGE_SHIFT));
 	/* Keeps their vms, and the pages that states point to. */
 	devices = driver_devices_get(driver);
+	held = pagemaps_get(driver, devices);
 	for (done = 0; done < n; done += batch) {
 		u64 at = start + (done << HOST_PAGE_SHIFT);
 
 		batch = host_min(n - done, (u64)RESIDENCY_BATCH);
 		mm_page_states(driver->mm, at, at + (batch << HOST_PAGE_SHIFT), states);
 		for (i = 0; i < batch; i++)
-			tell(driver, devices, at + (i << HOST_PAGE_SHIFT), &states[i],
+			tell(driver, devices, held, at + (i << HOST_PAGE_SHIFT), &states[i],
 			     &ret[done + i]);
 	}
+	pagemaps_put(driver, held);
 	driver_devices_put(driver, devices);
 	host_free(states);
 	return 0;

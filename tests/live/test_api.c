@@ -470,6 +470,43 @@ static void test_residency(void **state)
 	munmap(p, 6 * PAGE);
 }
 
+static void *to_and_fro(void *arg)
+{
+	unsigned char *volatile *p = arg;
+	struct gpusvm_moved m;
+
+	while (*p) {
+		unsigned char *page = *p;
+
+		if (page && move(page, 1, gpusvm_device(0), 0, &m))
+			return "prefetch";
+		if (page)
+			page[1]++;
+	}
+	return NULL;
+}
+
+/* A device's frames are forgotten as soon as there is no page on it. */
+static void test_residency_of_what_moves(void **state)
+{
+	struct gpusvm_options options = {
+	    .size = sizeof(options), .timeslice_ns = 1, .keepalive_ns = 1};
+	unsigned char *page, *p;
+	pthread_t thread;
+	void *err;
+
+	assert_int_equal(gpusvm_open(&options, &svm), 0);
+	page = p = map_filled(1, 1);
+	assert_int_equal(pthread_create(&thread, NULL, to_and_fro, &p), 0);
+	for (int i = 0; i < 40000; i++)
+		assert_int_equal(where_is(page).flags & GPUSVM_PAGE_MAPPED, GPUSVM_PAGE_MAPPED);
+	*(unsigned char *volatile *)&p = NULL;
+	pthread_join(thread, &err);
+	assert_null(err);
+	gpusvm_close(svm);
+	munmap(page, PAGE);
+}
+
 static void test_residency_order(void **state)
 {
 	unsigned char *p = gpusvm_alloc(svm, 2 * MB);
@@ -690,6 +727,7 @@ int main(int argc, char **argv)
 	    WITH(test_discard),
 	    WITH(test_evict),
 	    WITH(test_residency),
+	    cmocka_unit_test(test_residency_of_what_moves),
 	    WITH(test_residency_order),
 	    WITH(test_stats),
 	    WITH(test_vram_peak),

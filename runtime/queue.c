@@ -5,9 +5,11 @@
  * submitted; what the driver does (prefetch, bind) is done there and then,
  * when the device has finished what was before.
  *
- * Concurrency: fed is 1 from when somebody took it upon himself to have the
+ * Concurrency: fed is not FED_NOT from when somebody took it upon himself to have the
  * queue fed until the feeding task finds nothing more; whoever changes it from
- * 0 posts the task. So pending and parking belong to one thread at a time.
+ * FED_NOT posts the task. So pending and parking belong to one thread at a time.
+ * Who posts leaves FED_MORE, so that the step back to FED_NOT, which fails then, is the
+ * last touch of the queue: right after it another thread may feed it to its end.
  * running counts work from its submission to its completion. A task that
  * needs it to be 0 sets RUNNING_PARKED and returns; the completion that makes
  * it 0 posts the task again. Neither touches the queue afterwards.
@@ -16,6 +18,8 @@
 #include "runtime/private.h"
 
 #define RUNNING_PARKED (1u << 31)
+
+enum { FED_NOT, FED_ON, FED_MORE };
 
 int queue_check(const struct gpusvm_queue *queue)
 {
@@ -103,9 +107,12 @@ static void queue_feed(struct task *task)
 {
 	struct gpusvm_queue *queue = host_container_of(task, struct gpusvm_queue, task);
 	struct task *next;
+	u32 on;
 
 	host_fetch_and(&queue->running, ~RUNNING_PARKED);
 	for (;;) {
+		/* Before the look: what is posted later leaves FED_MORE. */
+		host_store_seq(&queue->fed, FED_ON);
 		for (task = task_take_all(&queue->posted); task; task = next) {
 			next = task->next;
 			fifo_append(&queue->pending, task);
@@ -116,8 +123,8 @@ static void queue_feed(struct task *task)
 				return;
 			continue;
 		}
-		host_store_seq(&queue->fed, 0);
-		if (!host_load_seq(&queue->posted) || host_xchg(&queue->fed, 1))
+		on = FED_ON;
+		if (host_cas(&queue->fed, &on, FED_NOT))
 			return;
 	}
 }
@@ -129,7 +136,7 @@ void queue_post(struct gpusvm_queue *queue, struct gpusvm_event *event, enum eve
 	event->kind = kind;
 	gpusvm_fence_get(&event->fence);
 	task_push(&queue->posted, &event->task);
-	if (!host_xchg(&queue->fed, 1))
+	if (host_xchg(&queue->fed, FED_MORE) == FED_NOT)
 		task_post(queue->svm, &queue->task, TASK_QUICK, queue_feed);
 }
 

@@ -170,7 +170,7 @@ int gpusvm_driver_advise(struct gpusvm_driver *driver, u64 start, u64 end,
 int gpusvm_driver_advice_get(struct gpusvm_driver *driver, u64 start, u64 end,
 			     enum gpusvm_advice advice, s64 *value, int *location);
 
-/* Everything on the device (-1: on all) goes home. -EBUSY when some of it would
+/* Everything on the device (-1: on all, removed ones too) goes home. -EBUSY when some of it would
  * not after bounded retries. */
 int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_driver_cause cause);
 

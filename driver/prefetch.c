@@ -286,7 +286,9 @@ int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_dr
 		return err;
 	}
 	for (i = 0; i < n; i++) {
-		if (driver_device_get(driver, i, &dd))
+		/* Of one that was removed: what did not go home then. */
+		dd = driver->devices[i];
+		if (!host_ref_get_unless_zero(&dd->alive))
 			continue;
 		err = driver_memory_evict(dd, cause);
 		driver_device_put(dd);

@@ -238,6 +238,8 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 
 	for (i = 0; i < driver->n_devices; i++)
 		device_close(driver->devices[i], DRIVER_CAUSE_CLOSE);
+	/* What did not go home when its device was removed: memory was short, say. */
+	(void)gpusvm_driver_evict(driver, -1, DRIVER_CAUSE_CLOSE);
 	driver_fault_fini(driver);
 	/* It looks at advice. No device has entries any more that could be lost. */
 	driver_remap_fini(driver);

@@ -239,6 +239,8 @@ GPUSVM_API int gpusvm_device_info(struct gpusvm *svm, int device, struct gpusvm_
  * mappings go. From then on the index and its queues answer -ENODEV;
  * destroying them stays legal. Returns when all of this is done.
  *   -ENODEV  unbound already
+ *   -EBUSY   it is unbound, but some of its data could not go home (memory is short): it
+ *            does when the CPU touches it, with gpusvm_evict(svm, -1), or at the close
  * Linux: unbinding a driver from its device (drm_dev_unplug).
  */
 GPUSVM_API int gpusvm_device_unbind(struct gpusvm *svm, int device);
@@ -389,7 +391,7 @@ GPUSVM_API int gpusvm_advice_get(struct gpusvm *svm, const void *p, size_t len,
 GPUSVM_API int gpusvm_discard(struct gpusvm *svm, void *p, size_t len);
 
 /*
- * Brings everything on the device (-1: on all devices) home to system memory,
+ * Brings everything on the device (-1: on all devices, unbound ones too) home to system memory,
  * e.g. before a core dump or a debugger looks, which cannot see device pages.
  *   -EBUSY  some of it was in use all the time, and stayed
  * Linux: ttm_resource_manager_evict_all.

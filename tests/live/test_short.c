@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* When memory is short: the linker has these calls come through here (meson.build). */
+#include "tests/live/api.h"
+
+#include <stdbool.h>
+
+struct mm_migrate;
+void *__real_host_alloc(size_t size);
+void *__real_host_alloc_zeroed(size_t size);
+int __real_mm_migrate_alloc_system(struct mm_migrate *m);
+
+static bool is_short; /* atomic */
+
+static bool none_left(void)
+{
+	return __atomic_load_n(&is_short, __ATOMIC_SEQ_CST);
+}
+
+void *__wrap_host_alloc(size_t size)
+{
+	return none_left() ? NULL : __real_host_alloc(size);
+}
+
+void *__wrap_host_alloc_zeroed(size_t size)
+{
+	return none_left() ? NULL : __real_host_alloc_zeroed(size);
+}
+
+int __wrap_mm_migrate_alloc_system(struct mm_migrate *m)
+{
+	return none_left() ? -ENOMEM : __real_mm_migrate_alloc_system(m);
+}
+
+static void set_short(bool on)
+{
+	__atomic_store_n(&is_short, on, __ATOMIC_SEQ_CST);
+}
+
+/* What could not go home with its device does so later. */
+static void unbind_while_short(unsigned char *p)
+{
+	to_device(p, 16);
+	set_short(true);
+	assert_int_equal(gpusvm_device_unbind(svm, 0), -EBUSY);
+	assert_int_equal(gpusvm_evict(svm, -1), -EBUSY);
+	set_short(false);
+	assert_int_equal(gpusvm_device_unbind(svm, 0), -ENODEV);
+}
+
+static void test_evict_after_unbind(void **state)
+{
+	unsigned char *p = map_filled(16, 5);
+
+	unbind_while_short(p);
+	assert_int_equal(gpusvm_evict(svm, -1), 0);
+	assert_int_equal(count_in(p, 16, GPUSVM_LOCATION_DEVICE), 0);
+	check_filled(p, 16, 5);
+	munmap(p, 16 * PAGE);
+}
+
+static void test_close_after_unbind(void **state)
+{
+	unsigned char *p = map_filled(16, 6);
+
+	unbind_while_short(p);
+	gpusvm_close(svm);
+	check_filled(p, 16, 6);
+	munmap(p, 16 * PAGE);
+	assert_int_equal(open_one(64 * MB, 0, 0), 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_evict_after_unbind, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_close_after_unbind, setup, teardown),
+	};
+
+	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
+	return cmocka_run_group_tests_name("short", tests, NULL, NULL);
+}

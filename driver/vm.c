@@ -108,6 +108,18 @@ u64 driver_devices_get(struct gpusvm_driver *driver)
 	return mask;
 }
 
+/* Those that were removed, too, as long as they are there: a lane may be on its way out. */
+static u64 devices_get_all(struct gpusvm_driver *driver)
+{
+	int n = (int)gpusvm_driver_device_count(driver), i;
+	u64 mask = 0;
+
+	for (i = 0; i < n; i++)
+		if (host_ref_get_unless_zero(&driver->devices[i]->alive))
+			mask |= (u64)1 << i;
+	return mask;
+}
+
 void driver_devices_put(struct gpusvm_driver *driver, u64 mask)
 {
 	for (; mask; mask &= mask - 1)
@@ -299,7 +311,7 @@ void gpusvm_driver_pause(struct gpusvm_driver *driver)
 
 	host_mutex_lock(&driver->lock);
 	driver->paused++;
-	devices = driver_devices_get(driver);
+	devices = devices_get_all(driver);
 	for (left = devices; left; left &= left - 1) {
 		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
 
@@ -315,8 +327,8 @@ void gpusvm_driver_resume(struct gpusvm_driver *driver)
 
 	host_mutex_lock(&driver->lock);
 	driver->paused--;
-	/* One that was removed in between has stopped for good. */
-	devices = driver_devices_get(driver);
+	/* One that is there now was there when they were paused, or was paused as it came. */
+	devices = devices_get_all(driver);
 	for (left = devices; left; left &= left - 1) {
 		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
 

@@ -672,6 +672,66 @@ static void *stack_thread(void *arg)
 	return NULL;
 }
 
+static bool span_held, span_release; /* atomics */
+
+static void hold_span(struct gpusvm_lane *lane, uint64_t item, const void *args)
+{
+	uint32_t *const *p = args;
+	size_t n = PAGE;
+	volatile uint32_t *span = gpusvm_span(lane, *p, &n, true);
+
+	__atomic_store_n(&span_held, true, __ATOMIC_SEQ_CST);
+	while (!__atomic_load_n(&span_release, __ATOMIC_SEQ_CST))
+		(*span)++;
+}
+
+static void *unbind_thread(void *unused)
+{
+	return gpusvm_device_unbind(svm, 0) ? "unbind" : NULL;
+}
+
+static void *fork_thread(void *done)
+{
+	pid_t pid = fork();
+	int status = 1;
+
+	if (!pid)
+		_exit(0);
+	__atomic_store_n((bool *)done, true, __ATOMIC_SEQ_CST);
+	return waitpid(pid, &status, 0) != pid || status ? "fork" : NULL;
+}
+
+/* A fork waits for what is being written, also by a device that is on its way out. */
+static void test_fork_while_unbinding(void **state)
+{
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "hold", hold_span};
+	unsigned char *p = map_filled(1, 0);
+	struct gpusvm_event *event;
+	bool done = false, early;
+	pthread_t threads[2];
+	void *err;
+
+	assert_int_equal(gpusvm_launch(queue, &kernel, &p, sizeof(p), 1, &event), 0);
+	while (!__atomic_load_n(&span_held, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	assert_int_equal(pthread_create(&threads[0], NULL, unbind_thread, NULL), 0);
+	while (gpusvm_device_info(svm, 0, &(struct gpusvm_device_info){
+					.size = sizeof(struct gpusvm_device_info)}) != -ENODEV)
+		usleep(1000);
+	usleep(20000);
+	assert_int_equal(pthread_create(&threads[1], NULL, fork_thread, &done), 0);
+	usleep(100000);
+	early = __atomic_load_n(&done, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&span_release, true, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], &err);
+		assert_null(err);
+	}
+	assert_false(early);
+	gpusvm_event_put(event);
+	munmap(p, PAGE);
+}
+
 static void test_stacks_move(void **state)
 {
 	pthread_t threads[4];
@@ -711,6 +771,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test_setup_teardown(test_bind_errors, setup_no_fault, teardown),
 	    WITH(test_fork),
 	    WITH(test_fork_under_work),
+	    WITH(test_fork_while_unbinding),
 	    WITH(test_stacks_move),
 	};
 

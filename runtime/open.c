@@ -27,10 +27,10 @@
 
 static struct {
 	pthread_mutex_t lock;
-	u32 pid; /* whose the rest is; ONE_BUSY: being made anew */
+	u32 pid; /* whose the rest is; with ONE_BUSY: that one is making it anew */
 	struct gpusvm *svm;
 } one HOST_STATIC = { .lock = PTHREAD_MUTEX_INITIALIZER };
-#define ONE_BUSY (~0u)
+#define ONE_BUSY (1u << 31)
 
 _Static_assert(GPUSVM_WITHOUT_MOVE == USERFAULT_WITHOUT_MOVE &&
 		       GPUSVM_WITHOUT_EVENT_FORK == USERFAULT_WITHOUT_EVENT_FORK &&
@@ -54,7 +54,8 @@ static void one_lock(void)
 	size_t size;
 
 	while ((old = host_load_acquire(&one.pid)) != pid) {
-		if (old == ONE_BUSY || !host_cas(&one.pid, &old, ONE_BUSY)) {
+		/* Not where another process was at it, when it was forked: nobody ends it. */
+		if (old == (pid | ONE_BUSY) || !host_cas(&one.pid, &old, pid | ONE_BUSY)) {
 			host_relax();
 			continue;
 		}

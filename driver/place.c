@@ -8,6 +8,7 @@
  */
 #include "driver/private.h"
 
+#define OWN_BATCH 64u /* pages looked at in one go */
 #define REMAP_DELAY (HOST_MSEC / 5) /* after entries went, for what moves to have moved */
 
 /* ---- What the arbiter asks ------------------------------------------------------ */
@@ -189,16 +190,34 @@ static void move_to(struct driver_device *dd, struct driver_range *range,
 			     moved->stayed << HOST_PAGE_SHIFT, DRIVER_NONE, DRIVER_NONE);
 }
 
-/* Did all of the range become the device's own? Else an atomic would not be exact,
- * unless the device does them in system memory as the CPU does. */
-static int exclusive_result(struct driver_device *dd, struct driver_range *range,
-			    const struct gpusvm_migrate_result *moved)
+/* Is all of [start, end) in the device's memory? */
+static bool is_own(struct driver_device *dd, u64 start, u64 end)
 {
-	u64 size = gpusvm_range_end(&range->base) - gpusvm_range_start(&range->base);
+	const void *owners[OWN_BATCH];
 
-	if (moved->moved + moved->already >= size >> HOST_PAGE_SHIFT)
+	for (u64 stop; start < end; start = stop) {
+		stop = host_min(end, start + OWN_BATCH * HOST_PAGE_SIZE);
+		mm_page_owners(dd->driver->mm, start, stop, owners);
+		for (u64 i = 0; i < driver_npages(start, stop); i++)
+			if (driver_owner_device(owners[i]) != dd)
+				return false;
+	}
+	return true;
+}
+
+/* Did all of the range become the device's own? (More may have moved than that.) Else an
+ * atomic would not be exact, unless the device does them in system memory as the CPU does. */
+static int exclusive_result(struct driver_device *dd, struct driver_range *range,
+			    enum arbiter_atomics *atomics)
+{
+	u64 start = gpusvm_range_start(&range->base), end = gpusvm_range_end(&range->base);
+
+	if (is_own(dd, start, end)) {
+		/* What leaves before it is mapped is to be taken again. */
+		*atomics = ARBITER_ATOMICS_DEVICE;
 		return 0;
-	if (size > HOST_PAGE_SIZE)
+	}
+	if (end - start > HOST_PAGE_SIZE)
 		return -E2BIG;
 	return dd->device->caps.system_atomics ? 0 : -EPERM;
 }
@@ -225,7 +244,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 			placement_result(&range->history, now, host_now(), lapse,
 					 moved.moved + moved.already, moved.stayed);
 	}
-	return answer.exclusive ? exclusive_result(dd, range, &moved) : 0;
+	return answer.exclusive ? exclusive_result(dd, range, atomics) : 0;
 }
 
 /* ---- Kept mapped ------------------------------------------------------------------ */

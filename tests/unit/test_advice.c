@@ -638,6 +638,31 @@ static int setup(void **state)
 	return host_work_start();
 }
 
+/* What moved beside it, since a granule moves as one, does not make a page exclusive. */
+static void test_atomic_in_a_granule(void **state)
+{
+	struct model_frame *pin;
+	u64 word = 0;
+	struct world w;
+	int device;
+
+	world_open(&w);
+	device = add_device_without_atomics(&w, 4 * MiB, 0);
+	map(&w, BASE, 2 * MiB, MODEL_RW);
+	for (u64 i = 0; i < 8; i++)
+		cpu_write(&w, BASE + i * HOST_PAGE_SIZE, &word, 8);
+	assert_int_equal(model_pin(w.mm, BASE, &pin), 0);
+	assert_int_equal(advise(&w, BASE, 8 * HOST_PAGE_SIZE, GPUSVM_GRANULARITY, 8, 0), 0);
+	assert_int_equal(
+		advise(&w, BASE, 8 * HOST_PAGE_SIZE, GPUSVM_ATOMIC, GPUSVM_ATOMIC_GLOBAL, 0), 0);
+	assert_int_equal(add_one(&w, device, BASE), -EPERM);
+	model_unpin(pin);
+	assert_int_equal(add_one(&w, device, BASE), 0);
+	cpu_read(&w, BASE, &word, 8);
+	assert_int_equal(word, 1);
+	world_close(&w);
+}
+
 static int teardown(void **state)
 {
 	host_work_stop();
@@ -663,6 +688,7 @@ int main(void)
 		cmocka_unit_test(test_accessed_by_does_not_draw),
 		cmocka_unit_test(test_atomics_by_advice),
 		cmocka_unit_test(test_atomic_of_the_device),
+		cmocka_unit_test(test_atomic_in_a_granule),
 		cmocka_unit_test(test_storm),
 	};
 

@@ -26,6 +26,9 @@ void driver_garbage_init(struct gpusvm_driver *driver)
 
 void driver_garbage_fini(struct gpusvm_driver *driver)
 {
+	host_mutex_lock(&driver->garbage_lock);
+	driver->garbage_closed = true;
+	host_mutex_unlock(&driver->garbage_lock);
 	host_work_cancel(&driver->garbage_work);
 	driver_garbage_collect(driver);
 }
@@ -35,7 +38,7 @@ void driver_garbage_add(struct gpusvm_driver *driver, struct driver_range *range
 	bool first = false;
 
 	host_mutex_lock(&driver->garbage_lock);
-	if (!range->in_garbage) {
+	if (!range->in_garbage && !driver->garbage_closed) {
 		gpusvm_range_get(&range->base); /* beside the tree's */
 		first = !driver->garbage;
 		range->in_garbage = 1;

@@ -162,6 +162,7 @@ struct gpusvm_driver {
 	struct host_mutex garbage_lock;
 	struct driver_range *garbage;
 	u32 garbage_pending; /* atomic: garbage may not be empty */
+	bool garbage_closed; /* garbage_lock: the mirror takes down what is left */
 	struct host_work garbage_work;
 	struct driver_range *remap; /* garbage_lock */
 	struct host_work remap_work;
@@ -375,7 +376,8 @@ void driver_flush_wait(struct driver_range *range, struct driver_pages *dp);
 /* ---- garbage.c ---- */
 
 void driver_garbage_init(struct gpusvm_driver *driver);
-/* Nothing is queued afterwards, unless an invalidation does it. */
+/* Nothing is queued afterwards. The work may be, by an invalidation that had begun: to be
+ * called again when there are none any more. */
 void driver_garbage_fini(struct gpusvm_driver *driver);
 /* Context: the notifier lock held for writing. */
 void driver_garbage_add(struct gpusvm_driver *driver, struct driver_range *range);

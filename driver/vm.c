@@ -258,7 +258,7 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	driver_advice_fini(driver);
 	driver_garbage_fini(driver);
 	gpusvm_mirror_fini(&driver->mirror);
-	driver_garbage_fini(driver); /* what fini's last invalidations queued */
+	driver_garbage_fini(driver); /* the work, by an invalidation that had begun */
 	driver_remap_fini(driver);
 	for (i = 0; i < driver->n_devices; i++) {
 		if (!device_free(driver->devices[i]))

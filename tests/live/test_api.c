@@ -679,6 +679,41 @@ static void test_timeslice_without_end(void **state)
 	}
 }
 
+#define WINDOWS 100 /* of 512M: notifiers */
+
+static void *unmap_all(void *arg)
+{
+	unsigned char **pages = arg;
+
+	usleep((unsigned)(uintptr_t)pages[WINDOWS]);
+	for (int i = 0; i < WINDOWS; i++)
+		munmap(pages[i], PAGE);
+	return NULL;
+}
+
+/* Ranges lose their mapping while the handle that has them is closed. */
+static void test_close_while_unmapping(void **state)
+{
+	unsigned char *pages[WINDOWS + 1];
+
+	for (unsigned round = 0; round < 150; round++) {
+		pthread_t thread;
+
+		assert_int_equal(gpusvm_open(NULL, &svm), 0);
+		for (size_t i = 0; i < WINDOWS; i++) {
+			pages[i] = mmap((void *)(((uintptr_t)1 << 45) + i * 512 * MB), PAGE,
+					PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+			assert_ptr_not_equal(pages[i], MAP_FAILED);
+			to_device(pages[i], 1);
+		}
+		pages[WINDOWS] = (unsigned char *)(uintptr_t)(round * 20 + 1);
+		assert_int_equal(pthread_create(&thread, NULL, unmap_all, pages), 0);
+		gpusvm_close(svm);
+		pthread_join(thread, NULL);
+	}
+}
+
 static void spin(struct gpusvm_lane *lane, uint64_t item, const void *args)
 {
 	uint32_t *const *p = args;
@@ -717,6 +752,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(test_fallbacks),
 	    cmocka_unit_test(test_devices),
 	    cmocka_unit_test(test_timeslice_without_end),
+	    cmocka_unit_test(test_close_while_unmapping),
 	    WITH(test_alloc),
 	    WITH(test_prefetch),
 	    WITH(test_prefetch_holes),

@@ -152,6 +152,35 @@ static int step_touch(struct gpusvm_lane *lane, const struct gpusvm_command *c, 
 		(u64) old_;                                                                        \
 	})
 
+/* Behind a bus that has no atomics: a read and a write, between which the CPU may come;
+ * exact among the lanes of this device alone, by bus_lock. */
+#define SPLIT_ON(type, p, c)                                                                       \
+	({                                                                                         \
+		type *p_ = (type *)(void *)(p);                                                    \
+		type operand_ = (type)(c)->atomic.operand, old_ = host_load_acquire(p_);           \
+		type new_ = (c)->atomic.op == GPUSVM_OP_ADD	   ? old_ + operand_               \
+			    : (c)->atomic.op == GPUSVM_OP_OR	   ? old_ | operand_               \
+			    : (c)->atomic.op == GPUSVM_OP_EXCHANGE ? operand_                      \
+			    : old_ == (type)(c)->atomic.expected   ? operand_                      \
+								   : old_;                         \
+		host_relax(); /* the way to memory and back */                                     \
+		host_store_release(p_, new_);                                                      \
+		(u64) old_;                                                                        \
+	})
+
+/* False: another lane is at it. If the memory vanishes in between, run_guarded() unlocks. */
+static bool split_atomic(struct gpusvm_lane *lane, u8 *p, const struct gpusvm_command *c, u64 *old)
+{
+	u32 unlocked = 0;
+
+	if (!host_cas(&lane->dev->bus_lock, &unlocked, 1))
+		return false;
+	lane->has_bus = true;
+	*old = c->atomic.width == 8 ? SPLIT_ON(u64, p, c) : SPLIT_ON(u32, p, c);
+	soft_lane_leave_bus(lane);
+	return true;
+}
+
 static int step_atomic(struct gpusvm_lane *lane, const struct gpusvm_command *c, u64 left)
 {
 	u64 old;
@@ -162,7 +191,13 @@ static int step_atomic(struct gpusvm_lane *lane, const struct gpusvm_command *c,
 	if (err)
 		return err;
 	p = open_ptr(&lane->open[0], c->va);
-	old = c->atomic.width == 8 ? ATOMIC_ON(u64, p, c) : ATOMIC_ON(u32, p, c);
+	if (!lane->open[0].bus || lane->dev->base.caps.system_atomics) {
+		old = c->atomic.width == 8 ? ATOMIC_ON(u64, p, c) : ATOMIC_ON(u32, p, c);
+	} else if (!split_atomic(lane, p, c, &old)) {
+		soft_lane_close(lane);
+		host_relax();
+		return 0;
+	}
 	/* It has happened: nothing from here on may repeat it. */
 	lane->position = left;
 	soft_lane_close(lane);
@@ -203,6 +238,7 @@ static int run_guarded(struct body *body)
 	while (!err) {
 		if (mm_bus_guard(run_body, body, &address) == 0)
 			return lane->result;
+		soft_lane_leave_bus(lane);
 		if (lane->position != last)
 			retries = 0;
 		last = lane->position;

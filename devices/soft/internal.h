@@ -122,6 +122,7 @@ struct gpusvm_lane {
 	u64 position;			     /* how far a command is, in bytes */
 	int result;			     /* of a command */
 	bool abandoned;			     /* by the lane itself: not because memory vanished */
+	bool has_bus;			     /* holds dev->bus_lock */
 	u64 preempted, resumed;		     /* of the vm, before the access was looked up */
 	u64 walks;			     /* counters; read by others */
 	u8 *bounce;
@@ -192,6 +193,9 @@ struct soft_device {
 	struct soft_faults faults;
 	struct soft_copier copier;
 
+	/* 1: a lane is between the two halves of an atomic in system memory, where the bus has
+	 * none. Atomic; held for a few instructions, with an access open. */
+	u32 bus_lock;
 	u32 stopped;
 	u32 paused; /* count; under pause_lock, read by lanes */
 	struct host_mutex pause_lock;
@@ -214,6 +218,13 @@ static inline struct soft_device *to_soft(struct gpusvm_device *device)
 static inline bool soft_stopped(struct soft_device *dev)
 {
 	return host_load_seq(&dev->stopped);
+}
+static inline void soft_lane_leave_bus(struct gpusvm_lane *lane)
+{
+	if (!lane->has_bus)
+		return;
+	lane->has_bus = false;
+	host_store_release(&lane->dev->bus_lock, 0);
 }
 /* Counts a "the n-th from now" down; true for the n-th. (device.c) */
 bool soft_misbehaves(struct soft_device *dev, enum gpusvm_soft_misbehaviour which);

@@ -15,7 +15,8 @@ struct gpusvm_soft_options {
 	u64 flags;		/* GPUSVM_DEVICE_* */
 	u32 leaf_orders; /* 0: leaves of 4K, 64K and 2M; else of 4K and where a bit is set */
 	u64 flush_latency;	/* ns from the beginning of a flush to its end, at least */
-	bool no_system_atomics; /* as a device behind a bus that has none */
+	bool no_system_atomics; /* as a device behind a bus that has none: there a read and a write
+				 */
 };
 
 /* -ENOMEM, -EINVAL (unknown flags; more than 256 lanes, 16 copy engines or 65536

@@ -57,7 +57,7 @@ enum {
 	MM_CAP_FORK = 1u << 2,		/* a child is whole without preparation */
 	MM_CAP_HUGE = 1u << 3,		/* 2M pages stay whole both ways */
 	MM_CAP_EVENTS = 1u << 4,	/* every change but of protections is heard */
-	MM_CAP_EXCLUSIVE = 1u << 5,	/* mm_make_exclusive works */
+	MM_CAP_EXCLUSIVE = 1u << 5,	/* mm_make_exclusive works, on what can migrate */
 	MM_CAP_REMAP = 1u << 6,		/* MM_EVENT_REMAP is told */
 	MM_CAP_NO_DMA = 1u << 7, /* a device may put the process's own addresses on the bus */
 };
@@ -103,15 +103,17 @@ enum mm_event {
 	MM_EVENT_CLEAR,	    /* contents dropped, mapping stays (MADV_DONTNEED) */
 	MM_EVENT_PROTECT,   /* protections changed */
 	MM_EVENT_MIGRATE,   /* pages are about to move; migrator says by whom */
-	MM_EVENT_EXCLUSIVE, /* a device takes pages for itself; migrator: whom */
+	MM_EVENT_EXCLUSIVE, /* a device takes pages for itself; migrator: its token; or they
+			     * are given back: NULL */
 	MM_EVENT_RELEASE,   /* the address space goes away */
 };
 
 struct mm_invalidation {
 	u64 start, end;
 	enum mm_event event;
-	/* For MIGRATE and EXCLUSIVE: the token given to mm_migrate_begin, so
-	 * that a mirror can ignore what it does itself. NULL otherwise. */
+	/* For MIGRATE and EXCLUSIVE: the token given to mm_migrate_begin or
+	 * mm_make_exclusive, so that a mirror can ignore what it does itself. NULL
+	 * otherwise. */
 	const void *migrator;
 	/* For REMAP: where [start, end) is now. What was mapped there before has
 	 * been told as unmapped by then. */
@@ -253,8 +255,12 @@ typedef u64 mm_pfn_t;
 #define MM_PFN_VALID ((mm_pfn_t)1 << 63)
 #define MM_PFN_WRITE ((mm_pfn_t)1 << 62)
 #define MM_PFN_DEVICE ((mm_pfn_t)1 << 61)
+/* System memory that the asker has for itself, see mm_make_exclusive. The process's own
+ * address does not lead there: mm_dma_map is needed, with MM_CAP_NO_DMA too. */
+#define MM_PFN_EXCLUSIVE ((mm_pfn_t)1 << 60)
 #define MM_PFN_ORDER_SHIFT 56
-#define MM_PFN_ORDER(pfn) ((unsigned)((pfn) >> MM_PFN_ORDER_SHIFT) & 31u)
+#define MM_PFN_ORDER_MASK ((mm_pfn_t)15 << MM_PFN_ORDER_SHIFT)
+#define MM_PFN_ORDER(pfn) ((unsigned)((pfn) >> MM_PFN_ORDER_SHIFT) & 15u)
 #define MM_PFN_PAYLOAD(pfn) ((pfn) & (((mm_pfn_t)1 << MM_PFN_ORDER_SHIFT) - 1))
 
 enum {
@@ -275,6 +281,9 @@ struct mm_range_fault {
 	 * back to system memory first (FAULT_IN) or read as invalid. NULL: none. */
 	bool (*keep)(void *keep_arg, struct mm_page *page);
 	void *keep_arg;
+	/* Pages that this one has exclusively are returned in place; those that others have
+	 * are given back first (FAULT_IN), or read as invalid. NULL: nobody. */
+	const void *owner;
 };
 
 /* Linux: hmm_range_fault.
@@ -288,6 +297,38 @@ int mm_range_fault(struct mm_range_fault *rf);
 
 struct mm_page *mm_pfn_page(struct mm *mm, mm_pfn_t pfn); /* of a DEVICE pfn */
 
+/* Exclusive access: as mm_range_fault with FAULT_IN and FAULT_WRITE (flags mean nothing),
+ * but that the pages in system memory are taken for rf->owner alone, a token that is not
+ * NULL: out of every mapping of the CPU and of each other device. So the owner's atomics
+ * there are exact, whatever it can do. Linux: make_device_exclusive.
+ *
+ * Before: the interval lies in one aligned 2M. Notifiers are told EXCLUSIVE, with the
+ * owner, of what is taken anew: also the owner's own mappings of it go.
+ * After 0: each entry is WRITE, and either EXCLUSIVE or a device page for which keep is
+ * true, good until read_retry fails with rf->seq, which is the new one. After an error
+ * pages may have been taken: they are given back as any others are.
+ *
+ * A page is given back by the next that wants it otherwise: the CPU's touch, also by the
+ * kernel on the process's behalf, mm_range_fault by another owner or none,
+ * mm_make_exclusive by another, a migration that would collect it, fork, the home's end.
+ * Notifiers hear EXCLUSIVE (or MIGRATE, PROTECT, of what does it) and the owner has let
+ * go before anyone else sees a byte; pages around it may come along. A touch of the CPU waits,
+ * asleep, until the owner had the page for `hold` ns, so that both get on (law 6). mremap brings an
+ * exclusive page to its new place, where no one has it mapped; what unmaps or drops the mapping,
+ * drops it. For all others it is system memory: no owner's frame, MM_STATE_EXCLUSIVE.
+ *
+ *   -EOPNOTSUPP  a page is nothing that a process has alone (shared, file-backed), or is
+ *                pinned, as direct I/O does; or the home cannot
+ *   -EBUSY, -EFAULT, -EPERM, -ENOMEM  as mm_range_fault
+ *   -EINVAL      not page aligned, crosses a 2M boundary, or no owner
+ * Context: may sleep, waits for devices; no lock of rank RANK_NOTIFIER_LIST or above. Not
+ * on a thread of the application. */
+int mm_make_exclusive(struct mm_range_fault *rf, u64 hold);
+/* Gives everything back that the owner has (NULL: that anybody has), at once. Best effort
+ * where others take meanwhile, or memory is short. May sleep. Context: as
+ * mm_make_exclusive. */
+void mm_exclusive_end(struct mm *mm, const void *owner);
+
 /* What is at each 4K page of [start, end), for residency; never faults, fails or
  * moves anything. Advice only. */
 struct mm_page_state {
@@ -297,11 +338,12 @@ struct mm_page_state {
 	struct mm_page *page; /* the frame, or NULL; good while the caller keeps its region */
 };
 enum { /* the same numbers as GPUSVM_PAGE_* of <gpusvm/gpusvm.h> */
-	MM_STATE_MAPPED = 1u,
-	MM_STATE_POPULATED = 2u,
-	MM_STATE_ZERO = 4u,
-	MM_STATE_READABLE = 8u,
-	MM_STATE_WRITABLE = 16u,
+       MM_STATE_MAPPED = 1u,
+       MM_STATE_POPULATED = 2u,
+       MM_STATE_ZERO = 4u,
+       MM_STATE_READABLE = 8u,
+       MM_STATE_WRITABLE = 16u,
+       MM_STATE_EXCLUSIVE = 32u, /* in system memory, taken by mm_make_exclusive */
 };
 void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret);
 /* The same for owners alone, which costs little. */

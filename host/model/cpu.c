@@ -103,7 +103,7 @@ static bool may_swap(struct mm *mm, u64 address)
 	    p->txn || p->busy)
 		return false;
 	frame = p->what;
-	return host_load_acquire(&frame->refs) == 1 && !host_load_acquire(&frame->dma);
+	return !p->owner && host_load_acquire(&frame->refs) == 1 && !host_load_acquire(&frame->dma);
 }
 
 int model_swap_out(struct mm *mm, u64 address)
@@ -189,8 +189,7 @@ static s64 cpu_fault(struct mm *mm, u64 address, struct mm_page *page)
 	return ret;
 }
 
-/* Sleeps for ns, or until something changes. Lock held, and afterwards. */
-static void wait_some(struct mm *mm, u64 ns)
+void model_wait_some(struct mm *mm, u64 ns)
 {
 	u64 seen = host_load_acquire(&mm->changes);
 
@@ -200,9 +199,7 @@ static void wait_some(struct mm *mm, u64 ns)
 	host_mutex_lock(&mm->lock);
 }
 
-/* One look at a page, lock held: 1: it is as wanted; 0: look again, something
- * was done about it (the lock was dropped); else an error. */
-static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
+int model_settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 {
 	struct model_vma *vma = model_vma_at(mm, address);
 	struct model_frame *frame = p->what;
@@ -215,6 +212,10 @@ static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 		model_wait(mm);
 		return 0;
 	}
+	if (p->owner) {
+		model_give_back(mm, address, true);
+		return 0;
+	}
 	if (p->state == MODEL_DEVICE) {
 		s64 ret = cpu_fault(mm, address, p->what);
 
@@ -222,7 +223,7 @@ static int settle(struct mm *mm, u64 address, bool write, struct model_page *p)
 		if (!ret && p->state == MODEL_DEVICE && !p->txn)
 			ret = HOST_MSEC / 4;
 		if (ret > 0)
-			wait_some(mm, (u64)ret);
+			model_wait_some(mm, (u64)ret);
 		return ret < 0 ? -EIO : 0;
 	}
 	if (p->state == MODEL_SWAP) {
@@ -254,7 +255,7 @@ int model_fault_in(struct mm *mm, u64 address, bool write, struct model_page **r
 	host_mutex_lock(&mm->lock);
 	*ret = model_page(mm, address);
 	do {
-		err = settle(mm, address, write, *ret);
+		err = model_settle(mm, address, write, *ret);
 	} while (!err);
 	if (err > 0)
 		return 0;
@@ -310,6 +311,19 @@ int model_cpu_write(struct mm *mm, u64 address, const void *buffer, u64 length)
 	return 0;
 }
 
+int model_cpu_add(struct mm *mm, u64 address, u64 operand)
+{
+	struct model_page *p;
+	int err = model_fault_in(mm, host_align_down(address, HOST_PAGE_SIZE), true, &p);
+
+	if (err)
+		return err;
+	/* A device may be at the same word, where both have the page. */
+	(void)host_add_return((u64 *)(page_bytes(p) + (address & ~HOST_PAGE_MASK)), operand);
+	host_mutex_unlock(&mm->lock);
+	return 0;
+}
+
 int model_pin(struct mm *mm, u64 address, struct model_frame **ret)
 {
 	struct model_page *p;
@@ -335,7 +349,7 @@ void *model_pin_bytes(struct model_frame *pin)
 
 /* ---- mm_range_fault ------------------------------------------------------ */
 
-static mm_pfn_t page_pfn(const struct model_vma *vma, const struct model_page *p)
+mm_pfn_t model_page_pfn(const struct model_vma *vma, const struct model_page *p)
 {
 	bool writable = vma->flags & MODEL_WRITE;
 	struct model_frame *frame = p->what;
@@ -347,7 +361,8 @@ static mm_pfn_t page_pfn(const struct model_vma *vma, const struct model_page *p
 		return MM_PFN_VALID | (mm_pfn_t)(uintptr_t)&model_zero_frame;
 	if (!model_frame_exclusive(frame) && !(vma->flags & MODEL_SHARED))
 		writable = false;
-	return MM_PFN_VALID | (writable ? MM_PFN_WRITE : 0) | (mm_pfn_t)(uintptr_t)frame;
+	return MM_PFN_VALID | (writable ? MM_PFN_WRITE : 0) | (p->owner ? MM_PFN_EXCLUSIVE : 0) |
+	       (mm_pfn_t)(uintptr_t)frame;
 }
 
 /* Looks at one page, lock held: 1: *pfn is set; 0: the lock was dropped to do
@@ -383,24 +398,25 @@ static int range_page(struct mm_range_fault *rf, u64 address, mm_pfn_t *pfn)
 		model_wait(mm);
 		return -EBUSY;
 	}
-	keep = p->state == MODEL_DEVICE && rf->keep && rf->keep(rf->keep_arg, p->what);
-	if (!fault_in && p->state == MODEL_DEVICE && !keep)
+	keep = p->state == MODEL_DEVICE ? rf->keep && rf->keep(rf->keep_arg, p->what)
+					: p->owner && p->owner == rf->owner;
+	if (!fault_in && (p->state == MODEL_DEVICE || p->owner) && !keep)
 		return 1;
 	if (fault_in && !keep) {
-		ret = settle(mm, address, write, p);
+		ret = model_settle(mm, address, write, p);
 		if (!ret && p->state == MODEL_DEVICE)
 			return -EBUSY; /* how often it is tried is up to the caller */
 		if (ret != 1)
 			return ret == -EIO ? -EFAULT : ret;
 	}
-	*pfn = page_pfn(vma, p);
+	*pfn = model_page_pfn(vma, p);
 	return 1;
 }
 
 /* Is pfns[b] what follows pfns[a] in memory, n pages on, and of its kind? */
 static bool follows(mm_pfn_t a, mm_pfn_t b, unsigned n)
 {
-	mm_pfn_t kind = MM_PFN_VALID | MM_PFN_WRITE | MM_PFN_DEVICE;
+	mm_pfn_t kind = MM_PFN_VALID | MM_PFN_WRITE | MM_PFN_DEVICE | MM_PFN_EXCLUSIVE;
 
 	if (!(a & MM_PFN_VALID) || ((a ^ b) & kind))
 		return false;
@@ -419,8 +435,7 @@ static bool follows(mm_pfn_t a, mm_pfn_t b, unsigned n)
 	}
 }
 
-/* Gives each entry the order of the aligned run that it lies in. */
-static void set_orders(struct mm_range_fault *rf)
+void model_set_orders(struct mm_range_fault *rf)
 {
 	u64 n = (rf->end - rf->start) >> HOST_PAGE_SHIFT, first = rf->start >> HOST_PAGE_SHIFT;
 
@@ -431,8 +446,8 @@ static void set_orders(struct mm_range_fault *rf)
 			mm_pfn_t *a = &rf->pfns[i], *b = &rf->pfns[i + run];
 
 			if (MM_PFN_ORDER(*a) != order || MM_PFN_ORDER(*b) != order ||
-			    !follows(*a & ~((mm_pfn_t)31 << MM_PFN_ORDER_SHIFT),
-				     *b & ~((mm_pfn_t)31 << MM_PFN_ORDER_SHIFT), (unsigned)run))
+			    !follows(*a & ~MM_PFN_ORDER_MASK, *b & ~MM_PFN_ORDER_MASK,
+				     (unsigned)run))
 				continue;
 			for (u64 k = i; k < i + 2 * run; k++)
 				rf->pfns[k] += (mm_pfn_t)1 << MM_PFN_ORDER_SHIFT;
@@ -457,7 +472,7 @@ int mm_range_fault(struct mm_range_fault *rf)
 		} while (!ret);
 	}
 	if (ret > 0)
-		set_orders(rf);
+		model_set_orders(rf);
 	host_mutex_unlock(&mm->lock);
 	return ret > 0 ? 0 : ret;
 }

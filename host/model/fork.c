@@ -128,6 +128,7 @@ static int fork_page(struct mm *mm, struct model_block *block, unsigned i,
 			made = NULL;
 		}
 	} else if (vma && p->state != MODEL_NONE) {
+		p->owner = NULL; /* it was told, and asks anew */
 		q->state = p->state;
 		q->what = p->what;
 		if (p->state == MODEL_SYSTEM || p->state == MODEL_SWAP)

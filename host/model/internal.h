@@ -36,6 +36,10 @@ struct model_page {
 	u8 state;
 	bool busy;	/* injected */
 	bool committed; /* moving, and what is now the destination */
+	/* SYSTEM: who has it for itself; then the CPU does not reach it. Set and cleared
+	 * within an invalidation; see exclusive.c. */
+	const void *owner;
+	u64 owned_until; /* when the CPU may have it back */
 	void *what;	/* struct model_frame (SYSTEM, SWAP) or struct mm_page, by state */
 	const void *txn; /* moving: the migration it belongs to, which owns the frame
 			  * until commit; an unmapping leaves the frame to it */
@@ -175,7 +179,21 @@ void model_put_back_huge(struct mm *mm, u64 address, const void *txn, struct mm_
 void model_put_back(struct mm *mm, u64 address, const void *txn, struct mm_page *page,
 		    struct model_frame *frame, struct mm_page **free);
 
+/* ---- exclusive.c ---- */
+/* Gives the page at address back to the CPU: now, or (a touch) after its time. The lock
+ * is held, dropped meanwhile, and held again: look at it anew. */
+void model_give_back(struct mm *mm, u64 address, bool touch);
+
 /* ---- cpu.c ---- */
+/* Makes the page at address ready for an access, lock held: 1: it is; 0: look again,
+ * the lock was dropped to do something about it; else an error. */
+int model_settle(struct mm *mm, u64 address, bool write, struct model_page *p);
+/* Sleeps for ns, or until something changes. Lock held, and afterwards. */
+void model_wait_some(struct mm *mm, u64 ns);
+/* What mm_range_fault says of a page that is there. Lock held. */
+mm_pfn_t model_page_pfn(const struct model_vma *vma, const struct model_page *p);
+/* Gives each entry the order of the aligned run that it lies in. */
+void model_set_orders(struct mm_range_fault *rf);
 /* Makes the page at address present in system memory, and exclusive for write;
  * waits, and calls migrate_to_ram, as it must. Called without the lock, returns
  * with it held when 0. Errors as model_cpu_read. */

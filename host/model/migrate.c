@@ -130,6 +130,7 @@ static void collect_small(struct mm_migrate *m, unsigned i, u64 address)
 	model_block_split(mm, model_block(mm, address));
 	m->src[i] = source_of(vma, p);
 	p->txn = m;
+	p->owner = NULL; /* who had it for itself was told */
 	m->collected++;
 	if (p->state == MODEL_SYSTEM)
 		reach(p->what, 1, 1);

@@ -265,6 +265,7 @@ static void zap_page(struct mm *mm, struct model_page *p, struct mm_page **free)
 	p->state = MODEL_NONE;
 	p->what = NULL;
 	p->txn = NULL;
+	p->owner = NULL;
 	p->committed = false;
 }
 
@@ -333,7 +334,7 @@ void mm_caps_get(struct mm *mm, struct mm_caps *ret)
 {
 	(void)mm;
 	ret->flags = MM_CAP_ANY_MEMORY | MM_CAP_KERNEL_ACCESS | MM_CAP_FORK | MM_CAP_HUGE |
-		     MM_CAP_EVENTS | MM_CAP_REMAP;
+		     MM_CAP_EVENTS | MM_CAP_REMAP | MM_CAP_EXCLUSIVE;
 	ret->max_order = HOST_HUGE_ORDER;
 }
 
@@ -388,6 +389,8 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 			ret->flags |= MM_STATE_POPULATED;
 		if (p && p->state == MODEL_ZERO)
 			ret->flags |= MM_STATE_ZERO;
+		if (p && p->owner)
+			ret->flags |= MM_STATE_EXCLUSIVE;
 		if (p && p->state == MODEL_DEVICE) {
 			ret->page = model_page_head(p->what);
 			ret->owner = mm_region_priv(mm_page_region(p->what));
@@ -441,6 +444,8 @@ static const char *check_page(struct mm *mm, struct model_block *block, unsigned
 		return "a page where nothing is mapped";
 	if (p->state == MODEL_SYSTEM && !((struct model_frame *)p->what)->refs)
 		return "a mapped frame has no reference";
+	if (p->owner && (p->state != MODEL_SYSTEM || p->txn || !model_frame_exclusive(p->what)))
+		return "a page that a device has for itself is in another's reach";
 	if (p->state == MODEL_DEVICE) {
 		struct mm_page *page = p->what;
 

@@ -69,6 +69,8 @@ int model_reap(struct mm *mm, u64 start, u64 end);
  */
 int model_cpu_read(struct mm *mm, u64 address, void *buffer, u64 length);
 int model_cpu_write(struct mm *mm, u64 address, const void *buffer, u64 length);
+/* Atomically, the word at address, which is aligned. */
+int model_cpu_add(struct mm *mm, u64 address, u64 operand);
 
 /* A pin, as O_DIRECT holds one: one page that cannot move, used by its frame
  * whatever happens to the mapping. */

@@ -300,10 +300,13 @@ static void move_page(struct mm *mm, struct model_page *p, struct model_page *q,
 {
 	q->state = p->state;
 	q->what = p->what;
+	q->owner = p->owner;
+	q->owned_until = p->owned_until;
 	if (p->state == MODEL_DEVICE)
 		model_page_place(p->what, mm, to);
 	p->state = MODEL_NONE;
 	p->what = NULL;
+	p->owner = NULL;
 }
 
 /* Lock held, nothing is moving, [to, ...) is empty. */

@@ -158,6 +158,8 @@ static bool clear_mark(struct mm *mm, struct transaction *t, unsigned i)
 
 static bool selected(struct mm_migrate *m, struct mm_page *page)
 {
+	if (exclusive_frame(m->mm, page) != !!(m->flags & MIGRATE_GIVE_BACK))
+		return false;
 	return m->flags & MM_MIGRATE_DEVICE && (!m->select || m->select(m->select_arg, page));
 }
 
@@ -187,8 +189,11 @@ static void take_page(struct mm *mm, struct mm_migrate *m, struct transaction *t
 	case ENTRY_DEVICE: {
 		struct mm_page *page = frame_page(mm, entry_id(*e), false);
 
-		if (!selected(m, page))
+		if (!selected(m, page)) {
+			if (m->flags & MM_MIGRATE_SYSTEM && exclusive_frame(mm, page))
+				m->stayed_reason |= MM_STAYED_BUSY; /* taken again just now */
 			break;
+		}
 		t->frames[i] = entry_id(*e) + 1;
 		*e = entry(ENTRY_IN, entry_id(*e));
 		m->src[i] = mm_mpfn(page) | MM_MPFN_MIGRATE | MM_MPFN_WRITE;
@@ -593,6 +598,9 @@ int mm_migrate_begin(struct mm_migrate *m)
 		return -EINVAL;
 	if (host_read_once(&mm->dying))
 		return -EFAULT;
+	/* For who migrates these are pages of system memory. */
+	if (out && !(m->flags & MIGRATE_TAKE))
+		exclusive_make_way(mm, m->start, m->end);
 	b = out ? block_make(mm, m->start) : block_find(mm, m->start);
 	m->npages = (unsigned)((m->end - m->start) >> HOST_PAGE_SHIFT);
 	m->collected = m->stayed_reason = 0;
@@ -617,7 +625,10 @@ int mm_migrate_begin(struct mm_migrate *m)
 	}
 	look_and_take(mm, m, t);
 	if (t->out || t->in)
-		notify(mm, m->start, m->end, MM_EVENT_MIGRATE, m->migrator);
+		notify(mm, m->start, m->end,
+		       m->flags & (MIGRATE_TAKE | MIGRATE_GIVE_BACK) ? MM_EVENT_EXCLUSIVE
+								     : MM_EVENT_MIGRATE,
+		       m->migrator);
 	if (t->out) {
 		close_holes(mm, t);
 		if (t->by_copy)

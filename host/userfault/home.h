@@ -17,6 +17,7 @@
  *   collect.c  migration: begin, by address and by frame
  *   commit.c   migration: commit and end
  *   lookup.c   mm_range_fault, device addresses, page states
+ *   exclusive.c  pages that one device has for itself
  *   vma.c      mappings: what they are, registration, protections
  *   bus.c      engines' access to memory that may vanish
  *   fork.c     a child that is whole
@@ -112,7 +113,7 @@ struct mm_page {
 	u32 data;
 };
 
-#define REGIONS 64u
+#define REGIONS 65u /* of 64 devices, and exclusive.c's */
 struct mm_region {
 	struct mm *mm;
 	const struct mm_region_ops *ops;
@@ -176,6 +177,27 @@ struct staging {
 	struct host_work trim;
 	char *bounces[8]; /* spare ones, BOUNCE_SIZE each */
 	u32 n_bounces;
+};
+
+/* ---- Exclusive access -------------------------------------------------------- */
+
+#define EXCLUSIVE_WORDS (HOST_HUGE_PAGES / 64)
+
+/* See exclusive.c. */
+struct exclusive {
+	struct host_mutex lock;	  /* RANK_HOST_POOL: bits that are set, and region */
+	struct mm_region *region; /* made at first use; then the rest is as it was made */
+	u64 base;		  /* the frames' bytes, `chunks` times 2M */
+	u32 chunks;
+	bool moves; /* they are memory of U's */
+	u64 *used;  /* EXCLUSIVE_WORDS for each chunk: frames given out; atomics */
+	u32 *stale; /* for each chunk: a free frame may hold a page; atomics */
+	struct exclusive_page {
+		const void *owner;
+		u64 until; /* the owner keeps it so long */
+	} * pages;	   /* for each frame */
+	u32 taken;	   /* frames of region in use; atomic */
+	struct host_work trim;
 };
 
 /* ---- Events --------------------------------------------------------------- */
@@ -243,6 +265,7 @@ struct mm {
 	struct host_mutex regions_lock;
 
 	struct staging staging;
+	struct exclusive exclusive;
 
 	/* Fault threads: leader and followers. */
 	struct host_thread threads[FAULT_THREADS];
@@ -391,6 +414,24 @@ static inline u32 slot_page(const struct slot *slot, unsigned i)
 	return slot->number << HOST_HUGE_ORDER | i;
 }
 
+/* ---- exclusive.c --------------------------------------------------------- */
+void exclusive_init(struct mm *mm);
+/* Gives everything back. The reader runs. */
+void exclusive_fini(struct mm *mm);
+static inline struct mm_region *exclusive_region(struct mm *mm)
+{
+	return host_load_acquire(&mm->exclusive.region);
+}
+/* Is it a frame of ours, which nobody above mm.h knows? The frame is in use. */
+bool exclusive_frame(struct mm *mm, const struct mm_page *page);
+/* Of page i of such a frame; 0: it is not owner's. */
+mm_pfn_t exclusive_pfn(struct mm *mm, const struct mm_page *page, unsigned i, const void *owner);
+/* Gives back what anyone has of [start, end), of one block, at once. No section. */
+void exclusive_make_way(struct mm *mm, u64 start, u64 end);
+/* lookup.c: mm_range_fault. take: 1 where pages of system memory have yet to be taken for
+ * rf->owner. */
+int lookup_range(struct mm_range_fault *rf, bool take);
+
 /* ---- applier.c ----------------------------------------------------------- */
 int applier_start(struct mm *mm);
 void applier_stop(struct mm *mm);
@@ -464,6 +505,11 @@ void alloc_fini(struct mm *mm);
 bool alloc_contains(const struct mm *mm, u64 address);
 
 /* ---- migration: collect.c, commit.c -------------------------------------- */
+
+/* In mm_migrate.flags, exclusive.c's: pages go to frames of ours, or come back from
+ * there. No others see these frames. */
+#define MIGRATE_TAKE (1u << 30)
+#define MIGRATE_GIVE_BACK (1u << 31)
 
 /* Behind struct mm_migrate.home[0]. Entry i stands for page first + i of block,
  * or, by frames, for frame i of the question, wherever it lives. */

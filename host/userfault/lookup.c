@@ -46,12 +46,30 @@ struct lookup {
 	struct mm_range_fault *rf;
 	struct userfault_vma vma;
 	u64 home; /* a device page that has to come home first, or 0 */
+	bool exclusive; /* system memory is to be the asker's alone */
+	bool take;	/* some is not yet */
 };
 
 static mm_pfn_t device_pfn(struct mm_page *page, unsigned order, bool write)
 {
 	return MM_PFN_VALID | MM_PFN_DEVICE | (write ? MM_PFN_WRITE : 0) |
 	       (mm_pfn_t)order << MM_PFN_ORDER_SHIFT | (mm_pfn_t)(uintptr_t)page;
+}
+
+/* From one page's entry to the next one's, of frames side by side; 0: it tells no frame. */
+static u64 pfn_step(mm_pfn_t pfn)
+{
+	if (pfn & MM_PFN_DEVICE)
+		return sizeof(struct mm_page);
+	return pfn & MM_PFN_EXCLUSIVE ? HOST_PAGE_SIZE : 0;
+}
+
+/* Where it is in its memory, in pages. */
+static u64 pfn_index(mm_pfn_t pfn)
+{
+	if (pfn & MM_PFN_DEVICE)
+		return mm_page_index((struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(pfn));
+	return MM_PFN_PAYLOAD(pfn) >> HOST_PAGE_SHIFT;
 }
 
 /* Runs of frames side by side, as the device's memory sees them. */
@@ -63,17 +81,17 @@ static void tell_orders(struct mm_range_fault *rf, u64 start, u64 end)
 		mm_pfn_t *p = &rf->pfns[(at - rf->start) >> HOST_PAGE_SHIFT];
 		unsigned n = 1, max = (unsigned)((end - at) >> HOST_PAGE_SHIFT), order;
 
-		if (!(p[0] & MM_PFN_DEVICE) || MM_PFN_ORDER(p[0])) {
+		if (!pfn_step(p[0]) || MM_PFN_ORDER(p[0])) {
 			at += HOST_PAGE_SIZE;
 			continue;
 		}
-		while (n < max && p[n] == p[0] + n * sizeof(struct mm_page))
+		while (n < max && p[n] == p[0] + n * pfn_step(p[0]))
 			n++;
 		for (unsigned i = 0; i < n; i += 1u << order) {
-			struct mm_page *page = (struct mm_page *)(uintptr_t)MM_PFN_PAYLOAD(p[i]);
+			u64 index = pfn_index(p[i]);
 
 			order = run_order(at + i * HOST_PAGE_SIZE, n - i);
-			while (order && !host_is_aligned(mm_page_index(page), 1u << order))
+			while (order && !host_is_aligned(index, 1u << order))
 				order--;
 			for (unsigned k = 0; order && k < 1u << order; k++)
 				p[i + k] |= (mm_pfn_t)order << MM_PFN_ORDER_SHIFT;
@@ -87,6 +105,52 @@ static bool kept(const struct mm_range_fault *rf, struct mm_page *page)
 	return rf->keep && rf->keep(rf->keep_arg, page);
 }
 
+/* The entry of page i of a frame, which is mapped at address; 0: it has to come home. */
+static mm_pfn_t frame_pfn(struct mm *mm, struct lookup *l, struct mm_page *page, unsigned i,
+			  u64 address)
+{
+	struct mm_range_fault *rf = l->rf;
+	mm_pfn_t pfn = 0;
+
+	if (exclusive_frame(mm, page)) {
+		if (rf->owner)
+			pfn = exclusive_pfn(mm, page, i, rf->owner);
+		if (!l->vma.write)
+			pfn &= ~MM_PFN_WRITE;
+	} else if (kept(rf, page)) {
+		pfn = device_pfn(page, 0, l->vma.write);
+	}
+	if (!pfn)
+		l->home = address;
+	return pfn;
+}
+
+/* A compound frame of which [start, end) is asked for, from its page i on. In a section. */
+static int look_compound(struct mm *mm, struct lookup *l, struct mm_page *head, unsigned i,
+			 u64 start, unsigned n)
+{
+	struct mm_range_fault *rf = l->rf;
+	mm_pfn_t *pfns = &rf->pfns[(start - rf->start) >> HOST_PAGE_SHIFT];
+
+	fill_run(pfns, 0, 0, n);
+	if (exclusive_frame(mm, head)) {
+		for (unsigned k = 0; k < n; k++)
+			pfns[k] = frame_pfn(mm, l, head, i + k, start + k * HOST_PAGE_SIZE);
+		return 1;
+	}
+	if (!frame_pfn(mm, l, head, 0, start))
+		return 0;
+	/* Each entry has its own page: the frames in the whole one. */
+	fill_run(pfns,
+		 device_pfn(&mm_page_region(head)->pages[mm_page_index(head) + i],
+			    n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0, l->vma.write),
+		 sizeof(*head), n);
+	if (n < HOST_HUGE_PAGES)
+		return 1;
+	pfns[0] = device_pfn(head, HOST_HUGE_ORDER, l->vma.write);
+	return 0;
+}
+
 /* [start, end) of one block and one mapping. In a section. */
 static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 start, u64 end)
 {
@@ -96,41 +160,26 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 	bool any = false;
 
 	if (!b->pages) {
-		struct mm_page *head;
-
 		switch (entry_kind(b->uniform)) {
 		case ENTRY_SYSTEM:
+			l->take |= l->exclusive;
 			tell_system(pfns, start, n, l->vma.write);
 			return 0;
 		case ENTRY_DEVICE:
-			head = frame_page(mm, entry_id(b->uniform), true);
-			if (!kept(rf, head)) {
-				l->home = start;
-				fill_run(pfns, 0, 0, n);
-				return 0;
-			}
-			/* Each entry has its own page: the frames in the whole one. */
-			fill_run(pfns,
-				 device_pfn(&mm_page_region(head)->pages[mm_page_index(head) + i],
-					    n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0,
-					    l->vma.write),
-				 sizeof(*head), n);
-			if (n < HOST_HUGE_PAGES)
-				return 1;
-			pfns[0] = device_pfn(head, HOST_HUGE_ORDER, l->vma.write);
-			return 0;
+			return look_compound(mm, l, frame_page(mm, entry_id(b->uniform), true), i,
+					     start, n);
 		default:
 			return -EBUSY;
 		}
 	}
 	for (unsigned k = 0; k < n; k++) {
 		entry_t e = b->pages[i + k];
-		struct mm_page *page;
 
 		switch (entry_kind(e)) {
 		case ENTRY_SYSTEM: {
 			unsigned run = 1;
 
+			l->take |= l->exclusive;
 			while (k + run < n && entry_kind(b->pages[i + k + run]) == ENTRY_SYSTEM)
 				run++;
 			tell_system(pfns + k, start + k * HOST_PAGE_SIZE, run, l->vma.write);
@@ -138,10 +187,8 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 			break;
 		}
 		case ENTRY_DEVICE:
-			page = frame_page(mm, entry_id(e), false);
-			pfns[k] = kept(rf, page) ? device_pfn(page, 0, l->vma.write) : 0;
-			if (!pfns[k])
-				l->home = start + k * HOST_PAGE_SIZE;
+			pfns[k] = frame_pfn(mm, l, frame_page(mm, entry_id(e), false), 0,
+					    start + k * HOST_PAGE_SIZE);
 			any = true;
 			break;
 		default:
@@ -176,6 +223,8 @@ static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
 	bool migratable = vma_migratable(mm, &l->vma);
 	bool watched = true;
 
+	if (l->exclusive && !migratable)
+		return -EOPNOTSUPP;
 	for (u64 at = start, next; at < end; at = next) {
 		struct block *b = migratable ? block_make(mm, at) : block_find(mm, at);
 		int r = 0;
@@ -227,6 +276,7 @@ static int look(struct mm *mm, struct lookup *l)
 	u64 at = rf->start;
 
 	l->home = 0;
+	l->take = false;
 	while (at < rf->end) {
 		u64 end;
 		int r;
@@ -256,8 +306,13 @@ static int look(struct mm *mm, struct lookup *l)
 
 int mm_range_fault(struct mm_range_fault *rf)
 {
+	return lookup_range(rf, false);
+}
+
+int lookup_range(struct mm_range_fault *rf, bool take)
+{
 	struct mm *mm = rf->mm;
-	struct lookup l = {.rf = rf};
+	struct lookup l = {.rf = rf, .exclusive = take};
 	u64 events;
 	int r;
 
@@ -273,8 +328,10 @@ int mm_range_fault(struct mm_range_fault *rf)
 		/* Memory may have been mapped anew behind our registration. */
 		if (!r && events != events_now(mm))
 			return -EBUSY;
-		if (r || !l.home || !(rf->flags & MM_FAULT_IN))
+		if (r || !(rf->flags & MM_FAULT_IN))
 			return r;
+		if (!l.home)
+			return l.take;
 		/* What comes home tells the notifiers, so that this sequence is over:
 		 * finish all of it before saying so. */
 		r = bring_home(mm, l.home);
@@ -366,9 +423,13 @@ static void states_of_device(struct mm *mm, struct block *b, u64 start, u64 end,
 		/* Whatever the kernel has seen there is on its way. */
 		ret->flags = (ret->flags & ~(u32)MM_STATE_ZERO) | MM_STATE_POPULATED;
 		ret->order = head ? HOST_HUGE_ORDER : 0;
-		if (entry_kind(e) != ENTRY_OUT) {
-			ret->page = frame_page(mm, entry_id(e), head);
-			ret->owner = frame_owner(mm, entry_id(e));
+		if (entry_kind(e) == ENTRY_OUT)
+			continue;
+		ret->page = frame_page(mm, entry_id(e), head);
+		ret->owner = frame_owner(mm, entry_id(e));
+		if (exclusive_frame(mm, ret->page)) {
+			ret->page = NULL;
+			ret->flags |= MM_STATE_EXCLUSIVE;
 		}
 	}
 	section_leave(mm, b);

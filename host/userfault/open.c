@@ -33,6 +33,7 @@ static void locks_init(struct mm *mm)
 	host_mutex_init(&mm->regions_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->extents_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->whole.lock, RANK_LEAF);
+	exclusive_init(mm);
 	notifiers_init(mm);
 }
 
@@ -103,6 +104,7 @@ fail:
 
 void userfault_close(struct mm *mm)
 {
+	exclusive_fini(mm);
 	fork_end();
 	host_store_release(&mm->dying, true);
 	bus_fini();

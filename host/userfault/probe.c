@@ -73,7 +73,8 @@ static void tell_caps(struct userfault_info *info)
 {
 	bool all = info->move && info->event_fork && info->kernel_faults;
 
-	info->caps = MM_CAP_EVENTS | MM_CAP_REMAP | MM_CAP_NO_DMA | (all ? MM_CAP_ANY_MEMORY : 0) |
+	info->caps = MM_CAP_EVENTS | MM_CAP_REMAP | MM_CAP_NO_DMA | MM_CAP_EXCLUSIVE |
+		     (all ? MM_CAP_ANY_MEMORY : 0) |
 		     (info->kernel_faults && info->move ? MM_CAP_KERNEL_ACCESS : 0) |
 		     (info->event_fork ? MM_CAP_FORK : 0) | (info->move ? MM_CAP_HUGE : 0);
 }

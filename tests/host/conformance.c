@@ -34,6 +34,7 @@ int main(void)
 	add(migrate_tests, n_migrate_tests);
 	add(straight_tests, n_straight_tests);
 	add(change_tests, n_change_tests);
+	add(exclusive_tests, n_exclusive_tests);
 	/* What the macro cmocka_run_group_tests does, for an array that was put
 	 * together. */
 	return _cmocka_run_group_tests("conformance", all, n_all, NULL, NULL);

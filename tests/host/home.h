@@ -58,6 +58,8 @@ int home_fork(struct mm *mm, u64 address, void *buffer, u64 length);
 /* Accesses of the CPU. Negative: no such access, or the page was lost. */
 int home_load(struct mm *mm, u64 address, void *buffer, u64 length);
 int home_store(struct mm *mm, u64 address, const void *buffer, u64 length);
+/* Adds to the word at address, atomically. */
+int home_add(struct mm *mm, u64 address, u64 operand);
 /* Keeps the page at address where it is, as O_DIRECT would, until unpin(). */
 int home_pin(struct mm *mm, u64 address, void **pin);
 void home_unpin(void *pin);
@@ -186,9 +188,9 @@ int bus_access(mm_dma_t addr, void *buffer, u64 length, bool write, u64 *where);
 
 /* Each file's tests. */
 extern const struct CMUnitTest space_tests[], notifier_tests[], fault_tests[], frame_tests[],
-    migrate_tests[], straight_tests[], change_tests[];
+    migrate_tests[], straight_tests[], change_tests[], exclusive_tests[];
 extern const unsigned n_space_tests, n_notifier_tests, n_fault_tests, n_frame_tests,
-    n_migrate_tests, n_straight_tests, n_change_tests;
+    n_migrate_tests, n_straight_tests, n_change_tests, n_exclusive_tests;
 #define host_test_with(f, open, close)                                                             \
 	{                                                                                          \
 #f, test_run, open, close, (void *)(f)                                             \

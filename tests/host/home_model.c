@@ -95,6 +95,11 @@ int home_store(struct mm *home, u64 address, const void *buffer, u64 length)
 	return model_cpu_write(home, address, buffer, length);
 }
 
+int home_add(struct mm *home, u64 address, u64 operand)
+{
+	return model_cpu_add(home, address, operand);
+}
+
 int home_pin(struct mm *home, u64 address, void **pin)
 {
 	return model_pin(home, address, (struct model_frame **)pin);

@@ -178,6 +178,13 @@ int home_store(struct mm *home, u64 address, const void *buffer, u64 length)
 	return mm_bus_guard(access_guarded, &a, &where);
 }
 
+int home_add(struct mm *home, u64 address, u64 operand)
+{
+	(void)home;
+	__atomic_add_fetch((u64 *)address, operand, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
 int home_pin(struct mm *home, u64 address, void **pin)
 {
 	struct io_uring_params params = {0};

@@ -43,7 +43,9 @@ static void allow_atomics(struct driver_pages *dp, enum arbiter_atomics atomics)
 	host_write_once(&dp->atomics, atomics);
 	for (u32 i = 0; i < dp->pages.n_addrs; i++) {
 		struct gpusvm_addr *addr = &dp->pages.addrs[i];
-		bool device = gpusvm_addr_proto(*addr) != GPUSVM_PROTO_SYSTEM;
+		/* Not within the CPU's reach. */
+		bool device =
+		    gpusvm_addr_proto(*addr) != GPUSVM_PROTO_SYSTEM || gpusvm_addr_exclusive(*addr);
 
 		*addr = gpusvm_addr_set_atomics(
 			*addr, atomics == ARBITER_ATOMICS_ALL ||
@@ -80,15 +82,20 @@ static int commit(struct driver_device *dd, struct driver_range *range, struct d
 /* Get, then commit, with the range as it is. */
 static int bind_pages(struct driver_device *dd, struct driver_range *range, struct driver_pages *dp,
 		      const struct driver_want *want, const struct driver_advised *advised,
-		      enum arbiter_atomics atomics)
+		      const struct driver_place_result *placed)
 {
 	struct gpusvm_ctx ctx = {
-		.read_only = !want->write,
-		.want_write = true,
-		.keep = want->in_place ? driver_page_keep_any : driver_page_keep,
-		.keep_arg = dd,
-		.budget = want->budget,
-		.no_dma = dd->no_dma,
+	    .read_only = !want->write,
+	    .want_write = true,
+	    .keep = placed->take     ? driver_page_keep_own
+		    : want->in_place ? driver_page_keep_any
+				     : driver_page_keep,
+	    .keep_arg = dd,
+	    .budget = want->budget,
+	    .no_dma = dd->no_dma,
+	    .owner = dd,
+	    .exclusive = placed->take,
+	    .hold = dd->driver->options.timeslice,
 	};
 	struct gpusvm_pages *pages = &dp->pages;
 	unsigned tries = 0;
@@ -102,7 +109,7 @@ static int bind_pages(struct driver_device *dd, struct driver_range *range, stru
 			return err == -EBUSY ? -EAGAIN : err;
 		err = prepare(dd, range, dp);
 		if (!err)
-			err = commit(dd, range, dp, advised, atomics);
+			err = commit(dd, range, dp, advised, placed->atomics);
 	} while (err == -EAGAIN && ++tries < BIND_TRIES &&
 		 !driver_advised_stale(dd->driver, advised->generation));
 	return err;
@@ -116,6 +123,7 @@ static bool bound_already(const struct driver_pages *dp, const struct driver_wan
 
 	return host_read_once(&dp->mapped) && (flags & GPUSVM_PAGES_VALID) &&
 	       (!want->write || (flags & GPUSVM_PAGES_WRITE)) &&
+	       (!want->exclusive || (flags & GPUSVM_PAGES_EXCLUSIVE)) &&
 	       (!want->atomic || host_read_once(&dp->atomics) == ARBITER_ATOMICS_ALL);
 }
 
@@ -123,7 +131,7 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 		       const struct driver_want *want, const struct driver_advised *advised)
 {
 	u32 flags = host_read_once(&range->base.flags);
-	enum arbiter_atomics atomics;
+	struct driver_place_result placed;
 	struct driver_pages *dp;
 	int err;
 
@@ -139,11 +147,17 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 	/* Entries without write access go before their addresses are mapped anew. */
 	if (host_read_once(&dp->mapped) && !bound_already(dp, want))
 		driver_pages_drop(range, dp);
-	err = driver_place(dd, range, want, advised, &atomics);
+	err = driver_place(dd, range, want, advised, &placed);
 	if (err)
 		return err;
 	host_write_once(&range->accessed_by, advised->values.accessed_by);
-	return bind_pages(dd, range, dp, want, advised, atomics);
+	err = bind_pages(dd, range, dp, want, advised, &placed);
+	if (err != -EOPNOTSUPP)
+		return err;
+	/* Some of it can never be the device's alone. */
+	err = driver_place_refused(dd, range, want);
+	placed.take = false;
+	return err ? err : bind_pages(dd, range, dp, want, advised, &placed);
 }
 
 int driver_range_bind(struct driver_device *dd, struct driver_range *range,

@@ -51,7 +51,7 @@ static void commit_run(struct driver_device *dd, u64 va, struct gpusvm_addr run,
 			order++;
 		piece = gpusvm_addr_encode(base + (at - va), gpusvm_addr_proto(run), order,
 					   write && gpusvm_addr_write(run));
-		piece.word |= run.word & GPUSVM_ADDR_NO_ATOMICS;
+		piece.word |= run.word & (GPUSVM_ADDR_NO_ATOMICS | GPUSVM_ADDR_EXCLUSIVE);
 		dd->ops->vm_map(dd->vm, at, &piece, 1);
 		at += HOST_PAGE_SIZE << order;
 	}

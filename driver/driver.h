@@ -203,8 +203,11 @@ int gpusvm_driver_bind(struct gpusvm_driver_queue *queue, u64 start, u64 end, bo
  * until the CPU or another device next touches it.
  *   -EFAULT  a hole, or not readable     -EPERM  not writable
  *   -EBUSY   some of it could not be taken (pinned)
- *   -ENOSPC  it can never fit on the device
- *   -EOPNOTSUPP  it can never be: shared, file-backed; or the device has no memory */
+ *   -ENOSPC  it can never fit on the device, which has memory
+ *   -EOPNOTSUPP  it can never be: shared, file-backed; or the device has no memory, and the
+ *            home cannot take it in system memory
+ * To the device's own memory; in system memory where it has none, has none left, or
+ * NO_MIGRATE is advised. */
 int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end);
 /* -ENOENT: nothing there is bound. */
 int gpusvm_driver_unbind(struct gpusvm_driver_queue *queue, u64 start, u64 end);

@@ -9,6 +9,9 @@
  * device, so that it follows the page through mremap, and ends when the page leaves or
  * another device maps it.
  *
+ * Where there is no such memory, or it is full, or NO_MIGRATE forbids the move, the page is
+ * taken in system memory (mm_make_exclusive), which the memory manager remembers.
+ *
  * Locking: bits are atomics. They are set while the memory manager holds the page
  * (mm_range_fault's keep) and cleared when its frame falls out of use, on whatever
  * path that is: no lock is taken there.
@@ -171,29 +174,14 @@ static void map_taken(struct driver_device *dd, u64 start, u64 end)
 	}
 }
 
-int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end)
+/* In the device's own memory. -ENOMEM: there is none left. -EBUSY: some of it stayed. */
+static int take_by_move(struct driver_device *dd, u64 start, u64 end)
 {
-	struct driver_device *dd = queue->device;
-	struct gpusvm_driver *driver = dd->driver;
 	struct gpusvm_retry retry;
-	int err;
+	int err = make_bitmap(dd);
 
-	if (start >= end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
-		return -EINVAL;
-	if (driver_removed(dd))
-		return -ENODEV;
-	if (!dd->has_memory)
-		return -EOPNOTSUPP;
-	if (end - start > dd->device->caps.vram_bytes)
-		return -ENOSPC;
-	driver_garbage_collect(driver);
-	err = mm_sync(driver->mm, start, end);
 	if (!err)
-		err = check(driver->mm, start, end);
-	if (!err)
-		err = make_bitmap(dd);
-	if (!err)
-		err = driver_advice_watch(driver);
+		err = driver_advice_watch(dd->driver);
 	if (err)
 		return err;
 	gpusvm_retry_init(&retry, EXCLUSIVE_BUDGET, EXCLUSIVE_TRIES);
@@ -207,4 +195,84 @@ int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u
 	if (!err)
 		map_taken(dd, start, end);
 	return err;
+}
+
+/* The largest chunk that begins at `at` and ends within end: no range is to take more than
+ * was asked for. */
+static u64 chunk_at(u64 at, u64 end)
+{
+	static const u64 sizes[] = {HOST_HUGE_SIZE, HOST_PAGE_SIZE << 4};
+
+	for (unsigned i = 0; i < host_array_size(sizes); i++)
+		if (host_is_aligned(at, sizes[i]) && end - at >= sizes[i])
+			return sizes[i];
+	return HOST_PAGE_SIZE;
+}
+
+/* Where it is, but for what is in the device's own memory: that others let go. A device
+ * that cannot fault has what is bound of it mapped. */
+static int take_in_place(struct driver_device *dd, u64 start, u64 end)
+{
+	struct driver_want want = {
+	    .write = true,
+	    .exclusive = true,
+	    .cause = DRIVER_CAUSE_BIND,
+	};
+	int err = 0;
+
+	drop_others(dd, start, end);
+	if (driver_no_fault(dd))
+		host_mutex_lock(&dd->driver->lock);
+	for (u64 at = start; !err && at < end; at += want.max_chunk) {
+		want.max_chunk = chunk_at(at, end);
+		err = driver_map(dd, at, at + want.max_chunk, &want);
+	}
+	if (driver_no_fault(dd))
+		host_mutex_unlock(&dd->driver->lock);
+	/* It could be taken, by its mapping: so it is pinned. */
+	return err == -EOPNOTSUPP ? -EBUSY : err;
+}
+
+/* Is any of it to stay where it is? */
+static bool may_not_move(struct gpusvm_driver *driver, u64 start, u64 end)
+{
+	struct driver_advised advised = {.end = start};
+
+	while (advised.end < end) {
+		start = advised.end;
+		driver_advised(driver, start, start, end, &advised);
+		if (advised.values.no_migrate)
+			return true;
+	}
+	return false;
+}
+
+int gpusvm_driver_make_exclusive(struct gpusvm_driver_queue *queue, u64 start, u64 end)
+{
+	struct driver_device *dd = queue->device;
+	struct gpusvm_driver *driver = dd->driver;
+	struct mm_caps caps;
+	bool in_place;
+	int err;
+
+	if (start >= end || !host_is_aligned(start | end, HOST_PAGE_SIZE))
+		return -EINVAL;
+	if (driver_removed(dd))
+		return -ENODEV;
+	mm_caps_get(driver->mm, &caps);
+	in_place = caps.flags & MM_CAP_EXCLUSIVE;
+	if (!dd->has_memory && !in_place)
+		return -EOPNOTSUPP;
+	if (dd->has_memory && end - start > dd->device->caps.vram_bytes)
+		return -ENOSPC;
+	driver_garbage_collect(driver);
+	err = mm_sync(driver->mm, start, end);
+	if (!err)
+		err = check(driver->mm, start, end);
+	if (err)
+		return err;
+	if (!dd->has_memory || (in_place && may_not_move(driver, start, end)))
+		return take_in_place(dd, start, end);
+	err = take_by_move(dd, start, end);
+	return err == -ENOMEM && in_place ? take_in_place(dd, start, end) : err;
 }

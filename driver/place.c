@@ -3,8 +3,9 @@
  * place.c: where pages should be: asks the arbiter (policy/arbiter.h), and does what
  * it says; and keeps devices mapped that ACCESSED_BY names.
  *
- * Moving is best effort: what does not go is mapped where it is. The one exception
- * is what must be exclusive: an atomic that would not be exact is refused.
+ * Moving is best effort: what does not go is mapped where it is. What must be exclusive
+ * and stays in system memory is taken there (mm_make_exclusive), and an atomic that would
+ * not be exact is refused.
  */
 #include "driver/private.h"
 
@@ -190,41 +191,20 @@ static void move_to(struct driver_device *dd, struct driver_range *range,
 			     moved->stayed << HOST_PAGE_SHIFT, DRIVER_NONE, DRIVER_NONE);
 }
 
-/* Is all of [start, end) in the device's memory? */
-static bool is_own(struct driver_device *dd, u64 start, u64 end)
+int driver_place_refused(struct driver_device *dd, struct driver_range *range,
+			 const struct driver_want *want)
 {
-	const void *owners[OWN_BATCH];
-
-	for (u64 stop; start < end; start = stop) {
-		stop = host_min(end, start + OWN_BATCH * HOST_PAGE_SIZE);
-		mm_page_owners(dd->driver->mm, start, stop, owners);
-		for (u64 i = 0; i < driver_npages(start, stop); i++)
-			if (driver_owner_device(owners[i]) != dd)
-				return false;
-	}
-	return true;
-}
-
-/* Did all of the range become the device's own? (More may have moved than that.) Else an
- * atomic would not be exact, unless the device does them in system memory as the CPU does. */
-static int exclusive_result(struct driver_device *dd, struct driver_range *range,
-			    enum arbiter_atomics *atomics)
-{
-	u64 start = gpusvm_range_start(&range->base), end = gpusvm_range_end(&range->base);
-
-	if (is_own(dd, start, end)) {
-		/* What leaves before it is mapped is to be taken again. */
-		*atomics = ARBITER_ATOMICS_DEVICE;
-		return 0;
-	}
-	if (end - start > HOST_PAGE_SIZE)
+	if (want->exclusive)
+		return -EOPNOTSUPP;
+	if (gpusvm_range_end(&range->base) - gpusvm_range_start(&range->base) > HOST_PAGE_SIZE)
 		return -E2BIG;
+	/* Exact all the same, if the device does them in system memory as the CPU does. */
 	return dd->device->caps.system_atomics ? 0 : -EPERM;
 }
 
 int driver_place(struct driver_device *dd, struct driver_range *range,
 		 const struct driver_want *want, const struct driver_advised *advised,
-		 enum arbiter_atomics *atomics)
+		 struct driver_place_result *ret)
 {
 	struct arbiter_answer answer = ask(dd, want, &advised->values, false);
 	u64 now = host_now(), lapse = placement_lapse(dd->driver->options.timeslice);
@@ -236,7 +216,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 	if (answer.rule == 8 && answer.action == ARBITER_MOVE && movable &&
 	    throttled(dd, range, want, now))
 		answer = ask(dd, want, &advised->values, true);
-	*atomics = answer.atomics;
+	ret->atomics = answer.atomics;
 	if (answer.action == ARBITER_MOVE && movable) {
 		move_to(dd, range, want, advised, &answer, &moved);
 		range->history.left = host_read_once(&range->left);
@@ -244,7 +224,9 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 			placement_result(&range->history, now, host_now(), lapse,
 					 moved.moved + moved.already, moved.stayed);
 	}
-	return answer.exclusive ? exclusive_result(dd, range, atomics) : 0;
+	/* What did not become the device's own by a move, is taken where it is. */
+	ret->take = want->exclusive || answer.exclusive;
+	return 0;
 }
 
 /* ---- Kept mapped ------------------------------------------------------------------ */

@@ -54,6 +54,11 @@ bool driver_page_keep_any(void *arg, struct mm_page *page)
 	return true;
 }
 
+bool driver_page_keep_own(void *arg, struct mm_page *page)
+{
+	return driver_page_device(page) == arg && driver_page_keep(arg, page);
+}
+
 static void bo_set_granule(struct driver_bo *bo, u32 granule)
 {
 	host_write_once(&bo->granule, granule);

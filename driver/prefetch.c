@@ -282,6 +282,7 @@ int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_dr
 		if (err)
 			return err;
 		err = driver_memory_evict(dd, cause);
+		mm_exclusive_end(driver->mm, dd);
 		driver_device_put(dd);
 		return err;
 	}
@@ -291,6 +292,7 @@ int gpusvm_driver_evict(struct gpusvm_driver *driver, int device, enum gpusvm_dr
 		if (!host_ref_get_unless_zero(&dd->alive))
 			continue;
 		err = driver_memory_evict(dd, cause);
+		mm_exclusive_end(driver->mm, dd);
 		driver_device_put(dd);
 		if (err)
 			result = err;
@@ -338,6 +340,9 @@ static void tell(struct gpusvm_driver *driver, u64 devices, u64 held, u64 addres
 		.location = where,
 		.mapped_by = mapped_by(driver, devices, address),
 	};
+	/* In system memory: who took it may have lost its entries, to a change beside it. */
+	if (!ret->mapped_by || ret->mapped_by & (ret->mapped_by - 1))
+		ret->flags &= ~DRIVER_PAGE_EXCLUSIVE;
 	if (where < 0 || ret->mapped_by != (u64)1 << where || !(held >> where & 1))
 		return;
 	/* Of a compound frame the state may tell its head. */

@@ -276,6 +276,7 @@ struct driver_want {
 	bool migrate; /* move its pages to where the arbiter has them */
 	/* Not even home: -EFAULT where they are on a device that it cannot reach. */
 	bool in_place;
+	bool exclusive; /* take what is in system memory for the device alone; with write */
 	enum gpusvm_driver_cause cause;
 	u64 budget; /* ns for gpusvm_pages_get; 0: its default */
 	u64 max_chunk; /* of a range; 0: none */
@@ -300,13 +301,22 @@ int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver
 
 /* ---- place.c ---- */
 
+/* How a range is to be mapped where its pages are now. */
+struct driver_place_result {
+	enum arbiter_atomics atomics; /* what may be done there */
+	bool take;		      /* what is in system memory has to be the device's alone */
+};
 /* Asks the arbiter about a range, and moves its pages to where they should be, as far
- * as want allows. 0, and what may be done there in *atomics; -EFAULT, -EPERM it may
- * not be accessed so; -E2BIG: not the whole range could be taken exclusively.
- * Context: range->lock. May sleep. */
+ * as want allows. 0; -EFAULT, -EPERM it may not be accessed so. Context: range->lock. May
+ * sleep. */
 int driver_place(struct driver_device *dd, struct driver_range *range,
 		 const struct driver_want *want, const struct driver_advised *advised,
-		 enum arbiter_atomics *atomics);
+		 struct driver_place_result *ret);
+/* Some of the range cannot be taken. -E2BIG: with less of it it may be possible; -EPERM: an
+ * atomic there would not be exact; -EOPNOTSUPP: want->exclusive; 0: the device does
+ * without. */
+int driver_place_refused(struct driver_device *dd, struct driver_range *range,
+			 const struct driver_want *want);
 /* Advice alone forbids any access: -EFAULT. */
 int driver_place_allowed(const struct driver_advised *advised);
 /* How well `from` can map pages of `to`; 0: it cannot. */
@@ -408,6 +418,8 @@ bool driver_page_keep(void *dd, struct mm_page *page);
 /* The same, but that all are mapped where they are, or cannot be (-EFAULT of
  * gpusvm_pages_get: there is no way). */
 bool driver_page_keep_any(void *dd, struct mm_page *page);
+/* The device's own alone. */
+bool driver_page_keep_own(void *dd, struct mm_page *page);
 /* Whose page it is, or NULL. */
 struct driver_device *driver_page_device(struct mm_page *page);
 /* The same of what mm.h calls the owner. No page is looked at. */

@@ -222,6 +222,7 @@ static int device_close(struct driver_device *dd, enum gpusvm_driver_cause cause
 	/* Ranges that come later, or behind this walk, meet dd->removed under their
 	 * lock before anything is mapped. */
 	driver_device_drop(dd, 0, DRIVER_WINDOW_END);
+	mm_exclusive_end(dd->driver->mm, dd);
 	driver_bound_free(dd);
 	driver_rebind_fini(dd);
 

@@ -137,7 +137,7 @@ static void undo(struct gpusvm_pages *pages)
 		addr = pages->addrs[i];
 		if (gpusvm_addr_proto(addr) != GPUSVM_PROTO_SYSTEM)
 			unmap_device(pages, i);
-		else if (!(flags & GPUSVM_PAGES_NO_DMA))
+		else if (!(flags & GPUSVM_PAGES_NO_DMA) || gpusvm_addr_exclusive(addr))
 			mm_dma_unmap(pages->mm, pages->dev, gpusvm_addr_address(addr),
 				     gpusvm_addr_order(addr), write);
 	}
@@ -220,6 +220,7 @@ static bool is_good(const struct get *get, const struct gpusvm_pages *pages)
 
 	return flags & GPUSVM_PAGES_VALID && pages->start == get->start && pages->end == get->end &&
 	       no_dma == ctx->no_dma && (ctx->read_only || flags & GPUSVM_PAGES_WRITE) &&
+	       (!ctx->exclusive || flags & GPUSVM_PAGES_EXCLUSIVE) &&
 	       !(ctx->devmem_only && flags & GPUSVM_PAGES_SYSTEM);
 }
 
@@ -320,14 +321,18 @@ static void free_fresh(struct get *get)
 static int map_system(const struct get *get, struct gpusvm_pages *fresh, u64 i, unsigned order)
 {
 	u64 address = get->start + (i << HOST_PAGE_SHIFT);
+	bool exclusive = get->pfns[i] & MM_PFN_EXCLUSIVE;
+	struct gpusvm_addr *addr = &fresh->addrs[fresh->n_addrs];
 
-	if (!get->ctx->no_dma) {
+	/* What it has for itself is not at the process's own address. */
+	if (!get->ctx->no_dma || exclusive) {
 		address = mm_dma_map(get->mm, fresh->dev, get->pfns[i], order, get->write);
 		if (address == MM_DMA_ERROR)
 			return -EFAULT;
 	}
-	fresh->addrs[fresh->n_addrs] =
-		gpusvm_addr_encode(address, GPUSVM_PROTO_SYSTEM, order, get->write);
+	*addr = gpusvm_addr_encode(address, GPUSVM_PROTO_SYSTEM, order, get->write);
+	if (exclusive)
+		addr->word |= GPUSVM_ADDR_EXCLUSIVE;
 	fresh->flags |= GPUSVM_PAGES_SYSTEM;
 	return 0;
 }
@@ -339,7 +344,8 @@ static int map_fresh(struct get *get, struct gpusvm_pages *fresh)
 	int err;
 
 	fresh->flags = GPUSVM_PAGES_MAPPED | (get->write ? GPUSVM_PAGES_WRITE : 0) |
-		       (get->ctx->no_dma ? GPUSVM_PAGES_NO_DMA : 0);
+		       (get->ctx->no_dma ? GPUSVM_PAGES_NO_DMA : 0) |
+		       (get->ctx->exclusive ? GPUSVM_PAGES_EXCLUSIVE : 0);
 	for (u64 i = 0; i < get->npages; i += (u64)1 << order) {
 		order = mirror_run_order(get->pfns, get->start, i, get->npages);
 		if (get->pfns[i] & MM_PFN_DEVICE)
@@ -399,20 +405,22 @@ static int map_all(struct get *get, u64 seq)
 static int fault_in(struct get *get, u64 *seq)
 {
 	struct mm_range_fault rf = {
-		.mm = get->mm,
-		.notifier = get->notifier,
-		.seq = mm_notifier_read_begin(get->notifier),
-		.start = get->start,
-		.end = get->end,
-		.pfns = get->pfns,
-		.flags = MM_FAULT_IN | (get->write ? MM_FAULT_WRITE : 0),
-		.keep = get->ctx->keep,
-		.keep_arg = get->ctx->keep_arg,
+	    .mm = get->mm,
+	    .notifier = get->notifier,
+	    .seq = mm_notifier_read_begin(get->notifier),
+	    .start = get->start,
+	    .end = get->end,
+	    .pfns = get->pfns,
+	    .flags = MM_FAULT_IN | (get->write ? MM_FAULT_WRITE : 0),
+	    .keep = get->ctx->keep,
+	    .keep_arg = get->ctx->keep_arg,
+	    .owner = get->ctx->owner,
 	};
-	int err = mm_range_fault(&rf);
+	int err =
+	    get->ctx->exclusive ? mm_make_exclusive(&rf, get->ctx->hold) : mm_range_fault(&rf);
 
 	*seq = rf.seq;
-	if (err == -EPERM && get->write && get->ctx->read_only) {
+	if (err == -EPERM && get->write && get->ctx->read_only && !get->ctx->exclusive) {
 		get->write = false; /* it was a wish */
 		return -EAGAIN;
 	}
@@ -448,17 +456,17 @@ int gpusvm_pages_get(struct gpusvm_mirror *mirror, struct gpusvm_pages **pages, 
 		     const struct gpusvm_ctx *ctx)
 {
 	struct get get = {
-		.mirror = mirror,
-		.pages = pages,
-		.n = n,
-		.mm = mm,
-		.notifier = notifier,
-		.start = start,
-		.end = end,
-		.npages = (end - start) >> HOST_PAGE_SHIFT,
-		.ctx = ctx,
-		.write = !ctx->read_only || ctx->want_write,
-		.max_held = 1,
+	    .mirror = mirror,
+	    .pages = pages,
+	    .n = n,
+	    .mm = mm,
+	    .notifier = notifier,
+	    .start = start,
+	    .end = end,
+	    .npages = (end - start) >> HOST_PAGE_SHIFT,
+	    .ctx = ctx,
+	    .write = !ctx->read_only || ctx->want_write || ctx->exclusive,
+	    .max_held = 1,
 	};
 	struct gpusvm_retry retry;
 	int err;

@@ -36,9 +36,11 @@ static inline u64 gpusvm_peer_offset(u64 address)
  * these is the largest thing that the core keeps per page. Addresses are page
  * aligned, so that the low 12 bits are free. */
 struct gpusvm_addr {
-	u64 word; /* address 63:12, proto 11:8, write 7, no atomics 6, order 4:0 */
+	u64 word; /* address 63:12, proto 11:8, write 7, no atomics 6, exclusive 5, order 4:0 */
 };
 #define GPUSVM_ADDR_NO_ATOMICS ((u64)1 << 6)
+/* System memory that the device has for itself (mm_make_exclusive). */
+#define GPUSVM_ADDR_EXCLUSIVE ((u64)1 << 5)
 
 static inline struct gpusvm_addr gpusvm_addr_encode(u64 address, enum gpusvm_proto proto,
 						    unsigned order, bool write)
@@ -61,6 +63,10 @@ static inline unsigned gpusvm_addr_order(struct gpusvm_addr a)
 static inline bool gpusvm_addr_write(struct gpusvm_addr a)
 {
 	return a.word >> 7 & 1u;
+}
+static inline bool gpusvm_addr_exclusive(struct gpusvm_addr a)
+{
+	return a.word & GPUSVM_ADDR_EXCLUSIVE;
 }
 /* What may be written may be the place of an atomic, unless it is said otherwise:
  * then the device faults, for GPUSVM_ACCESS_ATOMIC. */

@@ -598,9 +598,10 @@ GPUSVM_API int gpusvm_unbind(struct gpusvm_queue *queue, const void *p, size_t l
  * can do. Waits. A failure leaves the queue usable; part of it may have been taken.
  *   -EFAULT  a hole, or not readable      -EPERM  not writable
  *   -EBUSY   some of it is pinned, by direct I/O for example
- *   -ENOSPC  it can never fit on the device
- *   -EOPNOTSUPP  it cannot be taken (shared, file-backed), or the device has nowhere to
- *            take it to
+ *   -ENOSPC  it can never fit on the device, which has memory
+ *   -EOPNOTSUPP  it cannot be taken (shared, file-backed)
+ * It goes to the device's own memory; where that has none, or none left, or NO_MIGRATE is
+ * advised, it is taken in system memory.
  * Linux: make_device_exclusive.
  */
 GPUSVM_API int gpusvm_make_exclusive(struct gpusvm_queue *queue, void *p, size_t len);

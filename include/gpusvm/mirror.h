@@ -111,13 +111,14 @@ struct gpusvm_range {
 };
 
 enum {
-	GPUSVM_PAGES_VALID = 1u << 0,	 /* mapped, and nothing was invalidated since */
-	GPUSVM_PAGES_MAPPED = 1u << 1,	 /* addresses are mapped and owed an unmap */
-	GPUSVM_PAGES_UNMAPPED = 1u << 2, /* the interval's mapping is gone: -EFAULT for ever */
-	GPUSVM_PAGES_DEVMEM = 1u << 3,	 /* some are device pages */
-	GPUSVM_PAGES_WRITE = 1u << 4,	 /* mapped for writing */
-	GPUSVM_PAGES_NO_DMA = 1u << 5,	 /* recorded without DMA mapping */
-	GPUSVM_PAGES_SYSTEM = 1u << 6,	 /* some are in system memory */
+	GPUSVM_PAGES_VALID = 1u << 0,	  /* mapped, and nothing was invalidated since */
+	GPUSVM_PAGES_MAPPED = 1u << 1,	  /* addresses are mapped and owed an unmap */
+	GPUSVM_PAGES_UNMAPPED = 1u << 2,  /* the interval's mapping is gone: -EFAULT for ever */
+	GPUSVM_PAGES_DEVMEM = 1u << 3,	  /* some are device pages */
+	GPUSVM_PAGES_WRITE = 1u << 4,	  /* mapped for writing */
+	GPUSVM_PAGES_NO_DMA = 1u << 5,	  /* recorded without DMA mapping */
+	GPUSVM_PAGES_SYSTEM = 1u << 6,	  /* some are in system memory */
+	GPUSVM_PAGES_EXCLUSIVE = 1u << 7, /* all that are there, are the device's alone */
 };
 
 /* Sparse by order: addrs[0..n) are consecutive runs from start on, so that a
@@ -150,6 +151,13 @@ struct gpusvm_ctx {
 	 * come home first. NULL: none. */
 	bool (*keep)(void *arg, struct mm_page *page);
 	void *keep_arg;
+	/* Pages in system memory that this one has for itself stay so, and are told as
+	 * GPUSVM_ADDR_EXCLUSIVE. NULL: nobody. */
+	const void *owner;
+	/* All that is in system memory is to be owner's, for `hold` ns at least (see
+	 * mm_make_exclusive): -EOPNOTSUPP where it cannot be. Implies writing. */
+	bool exclusive;
+	u64 hold;
 };
 
 /* Full mode: mm, a window of whole pages (below GPUSVM_INTERVAL_LIMIT), ops with
@@ -251,6 +259,7 @@ void gpusvm_pages_init(struct gpusvm_pages *pages, void *dev);
  *   -EBUSY   budget spent
  *   -EFAULT  unmapped, mm gone, devmem_only met a system page, or a map failed
  *   -EPERM   write wanted where only reading is allowed
+ *   -EOPNOTSUPP  it was to be exclusive, and cannot be
  *   -ENOMEM
  * May sleep; no lock above RANK_DRIVER_LRU. Concurrent calls on one pages
  * object are the driver's to exclude. */

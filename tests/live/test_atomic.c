@@ -10,14 +10,15 @@
 
 static struct gpusvm_queue *queues[DEVICES];
 
-static int setup_devices(void **state)
+static int setup_without(uint64_t without)
 {
 	struct gpusvm_device_desc devices[DEVICES];
 	struct gpusvm_options options = {
-		.size = sizeof(options),
-		.devices = devices,
-		.n_devices = DEVICES,
-		.timeslice_ns = 20000,
+	    .size = sizeof(options),
+	    .devices = devices,
+	    .n_devices = DEVICES,
+	    .timeslice_ns = 20000,
+	    .home_without = without,
 	};
 	int err;
 
@@ -35,6 +36,16 @@ static int setup_devices(void **state)
 	return err;
 }
 
+static int setup_devices(void **state)
+{
+	return setup_without(0);
+}
+
+static int setup_without_move(void **state)
+{
+	return setup_without(GPUSVM_WITHOUT_MOVE);
+}
+
 static void add_kernel(struct gpusvm_lane *lane, uint64_t item, const void *args)
 {
 	uint64_t *const *words = args;
@@ -45,10 +56,10 @@ static void add_kernel(struct gpusvm_lane *lane, uint64_t item, const void *args
 		gpusvm_atomic_add32(lane, *words + 1, 1);
 }
 
-static void count_together(int64_t advice)
+/* In four pages. */
+static void count_sums(unsigned char *page, int64_t advice)
 {
-	struct gpusvm_kernel kernel = { .size = sizeof(kernel), .fn = add_kernel };
-	unsigned char *page = map_pages(4, PROT_READ | PROT_WRITE);
+	struct gpusvm_kernel kernel = {.size = sizeof(kernel), .fn = add_kernel};
 	_Atomic uint64_t *words = (_Atomic uint64_t *)(void *)(page + PAGE);
 	void *args = (void *)words;
 	struct gpusvm_event *events[DEVICES];
@@ -69,6 +80,13 @@ static void count_together(int64_t advice)
 	}
 	assert_int_equal(words[0], (DEVICES + 1) * ITEMS / 2);
 	assert_int_equal((uint32_t)words[1], (DEVICES + 1) * ITEMS / 2);
+}
+
+static void count_together(int64_t advice)
+{
+	unsigned char *page = map_pages(4, PROT_READ | PROT_WRITE);
+
+	count_sums(page, advice);
 	munmap(page, 4 * PAGE);
 }
 
@@ -85,6 +103,37 @@ static void test_count_device(void **state)
 static void test_count_global(void **state)
 {
 	count_together(GPUSVM_ATOMIC_GLOBAL);
+}
+
+/* Nothing moves to a device: each takes the page where it is. */
+static void test_count_in_place(void **state)
+{
+	unsigned char *page = map_pages(4, PROT_READ | PROT_WRITE);
+	struct gpusvm_stats stats = {.size = sizeof(stats)};
+
+	assert_int_equal(gpusvm_advise(svm, page, 4 * PAGE, GPUSVM_NO_MIGRATE, 1, gpusvm_none()),
+			 0);
+	count_sums(page, GPUSVM_ATOMIC_DEVICE);
+	assert_int_equal(gpusvm_stats(svm, -1, &stats), 0);
+	assert_int_equal(stats.pages_to_device, 0);
+	munmap(page, 4 * PAGE);
+}
+
+/* The fallback: bytes are copied, of the library's memory alone. */
+static void test_count_without_move(void **state)
+{
+	unsigned char *page = gpusvm_alloc(svm, 4 * PAGE);
+	unsigned char *other = map_pages(1, PROT_READ | PROT_WRITE);
+
+	assert_non_null(page);
+	assert_int_equal(gpusvm_make_exclusive(queues[2], page, PAGE), 0);
+	assert_true(where_is(page).flags & GPUSVM_PAGE_EXCLUSIVE);
+	assert_int_equal(gpusvm_make_exclusive(queues[2], other, PAGE), -EOPNOTSUPP);
+	assert_int_equal(gpusvm_advise(svm, page, 4 * PAGE, GPUSVM_NO_MIGRATE, 1, gpusvm_none()),
+			 0);
+	count_sums(page, GPUSVM_ATOMIC_DEVICE);
+	gpusvm_free(svm, page);
+	munmap(other, PAGE);
 }
 
 static void test_atomic_of_the_cpu(void **state)
@@ -132,6 +181,49 @@ static void test_exclusive(void **state)
 	munmap(p, 64 * PAGE);
 }
 
+/* A device without memory has it in system memory; so has one whose memory is full. */
+static void test_exclusive_in_place(void **state)
+{
+	unsigned char *p = map_filled(64, 1), *big = map_filled(3072, 2);
+	struct gpusvm_page_info info[64];
+	uint64_t word = 77;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(gpusvm_make_exclusive(queues[2], p, 32 * PAGE), 0);
+	assert_int_equal(gpusvm_residency(svm, p, 64 * PAGE, info, 64, sizeof(info[0])), 0);
+	for (unsigned i = 0; i < 64; i++) {
+		assert_int_equal(!!(info[i].flags & GPUSVM_PAGE_EXCLUSIVE), i < 32);
+		assert_int_equal(info[i].location.type, GPUSVM_LOCATION_SYSTEM);
+		if (i < 32)
+			assert_int_equal(info[i].mapped_by, 4);
+	}
+	/* What it writes is there for the CPU, the kernel and a child. */
+	assert_int_equal(gpusvm_write(queues[2], p + 5 * PAGE, &word, 8), 0);
+	pid = fork();
+	if (!pid)
+		_exit(*(volatile uint64_t *)(void *)(p + 5 * PAGE) != 77);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(gpusvm_make_exclusive(queues[2], p, 32 * PAGE), 0);
+	word = 78;
+	assert_int_equal(gpusvm_write(queues[2], p + 5 * PAGE, &word, 8), 0);
+	assert_int_equal(*(volatile uint64_t *)(void *)(p + 5 * PAGE), 78);
+	assert_false(where_is(p + 5 * PAGE).flags & GPUSVM_PAGE_EXCLUSIVE);
+	assert_int_equal(gpusvm_evict(svm, -1), 0);
+	assert_false(where_is(p).flags & GPUSVM_PAGE_EXCLUSIVE);
+	/* Whole 2M, and its end while taken. */
+	assert_int_equal(gpusvm_make_exclusive(queues[2], big, 3072 * PAGE), 0);
+	check_filled(big, 1024, 2);
+	munmap(big, 3072 * PAGE);
+	/* And at close. */
+	assert_int_equal(gpusvm_make_exclusive(queues[2], p + 32 * PAGE, 32 * PAGE), 0);
+	gpusvm_close(svm);
+	check_filled(p + 32 * PAGE, 32, 1 + 32);
+	munmap(p, 64 * PAGE);
+	assert_int_equal(setup_devices(state), 0);
+}
+
 static void test_exclusive_bad_input(void **state)
 {
 	unsigned char *p = map_pages(4, PROT_READ | PROT_WRITE), byte;
@@ -146,7 +238,7 @@ static void test_exclusive_bad_input(void **state)
 	assert_int_equal(munmap(p + 2 * PAGE, PAGE), 0);
 	assert_int_equal(gpusvm_make_exclusive(queue, p + 2 * PAGE, PAGE), -EFAULT);
 	assert_int_equal(gpusvm_make_exclusive(queue, shared, PAGE), -EOPNOTSUPP);
-	assert_int_equal(gpusvm_make_exclusive(queues[2], p, PAGE), -EOPNOTSUPP);
+	assert_int_equal(gpusvm_make_exclusive(queues[2], shared, PAGE), -EOPNOTSUPP);
 	/* The queue is usable. */
 	assert_int_equal(gpusvm_read(queue, &byte, p, 1), 0);
 	munmap(shared, PAGE);
@@ -156,12 +248,15 @@ static void test_exclusive_bad_input(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_count_undefined, setup_devices, teardown),
-		cmocka_unit_test_setup_teardown(test_count_device, setup_devices, teardown),
-		cmocka_unit_test_setup_teardown(test_count_global, setup_devices, teardown),
-		cmocka_unit_test_setup_teardown(test_atomic_of_the_cpu, setup_devices, teardown),
-		cmocka_unit_test_setup_teardown(test_exclusive, setup_devices, teardown),
-		cmocka_unit_test_setup_teardown(test_exclusive_bad_input, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_undefined, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_device, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_global, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_in_place, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_without_move, setup_without_move, teardown),
+	    cmocka_unit_test_setup_teardown(test_exclusive_in_place, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_atomic_of_the_cpu, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_exclusive, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_exclusive_bad_input, setup_devices, teardown),
 	};
 
 	return cmocka_run_group_tests_name("atomic", tests, NULL, NULL);

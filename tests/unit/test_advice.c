@@ -513,20 +513,23 @@ static void test_atomics_by_advice(void **state)
 	cpu_read(&w, BASE, &word, 8);
 	assert_int_equal(word, 3);
 
-	/* Among all: in place by who can; who cannot takes the page; who has nowhere to
-	 * take it to may not. */
+	/* Among all: in place by who can; who cannot takes the page: to its own memory, or
+	 * out of the CPU's mapping where it has none. */
 	cpu_write(&w, global, &word, 8);
 	assert_int_equal(advise(&w, global, MiB, GPUSVM_ATOMIC, GPUSVM_ATOMIC_GLOBAL, 0), 0);
 	assert_int_equal(advise(&w, global, MiB, GPUSVM_PREFERRED_LOCATION, 1, DRIVER_SYSTEM), 0);
 	assert_int_equal(add_one(&w, 0, global), 0);
 	assert_int_equal(where(&w, global).location, DRIVER_SYSTEM);
-	assert_int_equal(add_one(&w, (int)none, global), -EPERM);
+	assert_int_equal(add_one(&w, (int)none, global), 0);
+	assert_int_equal(where(&w, global).location, DRIVER_SYSTEM);
+	assert_int_equal(where(&w, global).mapped_by, 1u << none);
+	assert_true(where(&w, global).flags & DRIVER_PAGE_EXCLUSIVE);
 	assert_int_equal(device_touch(&w, 1, global, 8, GPUSVM_ACCESS_WRITE), 0);
 	assert_int_equal(where(&w, global).location, DRIVER_SYSTEM);
 	assert_int_equal(add_one(&w, 1, global), 0);
 	assert_int_equal(where(&w, global).location, 1);
 	cpu_read(&w, global, &word, 8);
-	assert_int_equal(word, 5);
+	assert_int_equal(word, 6);
 	world_close(&w);
 }
 

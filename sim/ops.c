@@ -249,6 +249,69 @@ void op_touch(struct sim_actor *a, int device, u32 page, u32 n, bool write)
 	end(a);
 }
 
+/* ---- Counters ------------------------------------------------------------------------------- */
+
+static u64 counter_va(const struct sim *s, u32 page)
+{
+	return page_va(s, page) + HOST_PAGE_SIZE / 2 + 512; /* between words */
+}
+
+/* One that failed has not happened. */
+void op_add(struct sim_actor *a, int device, u32 page)
+{
+	struct sim *s = a->sim;
+	struct gpusvm_command command = {
+	    .type = GPUSVM_COMMAND_ATOMIC,
+	    .va = counter_va(s, page),
+	    .atomic = {.op = GPUSVM_OP_ADD, .width = 8, .operand = 1},
+	};
+	int err;
+
+	device = real_device(s, device);
+	if (cannot_fault(s, device))
+		return;
+	begin(a);
+	sched_note("%s adds to page %u", who(device), page);
+	err = device >= 0 ? run_job(a, device, command)
+			  : model_cpu_add(s->mm, counter_va(s, page), 1);
+	sched_note("%s has added to page %u (%d)", who(device), page, err);
+	/* A page that is pinned cannot be taken. */
+	if (err != -EPERM)
+		check_error(a, "an addition", err, device, page, 1, true);
+	s->added[page] += !err;
+	end(a);
+}
+
+void op_count_all(struct sim *s)
+{
+	for (u32 page = 0; page < host_min(s->scenario->pages, SIM_WATCHED); page++) {
+		u64 value;
+
+		if (!s->added[page] || model_cpu_read(s->mm, counter_va(s, page), &value, 8))
+			continue;
+		if (value != s->added[page])
+			sched_fail(SCHED_LAW, "law 1, no lost write: page %u counts %llu, not %llu",
+				   page, (unsigned long long)value,
+				   (unsigned long long)s->added[page]);
+	}
+}
+
+void op_make_exclusive(struct sim_actor *a, int device, u32 page, u32 n)
+{
+	struct sim *s = a->sim;
+	int err;
+
+	device = real_device(s, device);
+	begin(a);
+	sched_note("%s takes pages [%u, %u)", who(device), page, page + n);
+	err = gpusvm_driver_make_exclusive(s->devices[device].queue, page_va(s, page),
+					   page_va(s, page + n));
+	sched_note("%s has taken pages [%u, %u) (%d)", who(device), page, page + n, err);
+	if (err != -EBUSY) /* pinned, or others take it all the time */
+		check_error(a, "taking", err, device, page, n, true);
+	end(a);
+}
+
 /* ---- Mappings -------------------------------------------------------------------------------- */
 
 /* protect: holes stay holes. No scenario has two that change mappings. */

@@ -64,6 +64,7 @@ struct sim {
 	struct oracle_word mapping[SIM_WATCHED];
 	u32 watched; /* the first watched page */
 	u64 values;  /* the last one given out */
+	u64 added[SIM_WATCHED]; /* by op_add, for certain */
 };
 
 /* ---- ops.c: what actors do. Pages count from `watched`. ---- */
@@ -74,6 +75,10 @@ void op_store(struct sim_actor *a, int device, u32 page, u32 word);
 /* All of the page's words by one command. */
 void op_set(struct sim_actor *a, int device, u32 page);
 void op_touch(struct sim_actor *a, int device, u32 page, u32 n, bool write);
+/* One more in the page's counter; nothing else may store there. In a scenario that keeps
+ * its mappings. */
+void op_add(struct sim_actor *a, int device, u32 page);
+void op_make_exclusive(struct sim_actor *a, int device, u32 page, u32 n);
 void op_munmap(struct sim_actor *a, u32 page, u32 n);
 void op_mmap(struct sim_actor *a, u32 page, u32 n, u32 flags);
 void op_dontneed(struct sim_actor *a, u32 page, u32 n);
@@ -99,6 +104,8 @@ void op_link(struct sim_actor *a, int from, int to, bool on);
 void op_mremap(struct sim_actor *a, u32 page, u32 n, u32 to);
 /* Every watched word, by the CPU. */
 void op_load_all(struct sim *s);
+/* Every counter, by the CPU: law 1. */
+void op_count_all(struct sim *s);
 
 /* ---- sim.c ---- */
 

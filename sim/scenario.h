@@ -64,6 +64,8 @@ struct sim_scenario {
 	u32 flags;	  /* MODEL_*, of that mapping */
 	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
 	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */
+	u32 no_memory;	  /* mask of devices that have none */
+	bool split_atomics; /* devices' atomics in system memory are a read and a write */
 	u64 timeslice;
 	u64 keepalive;			/* of device memory that nothing uses */
 	void (*prepare)(struct sim *s); /* before the actors; may be NULL */

@@ -281,6 +281,46 @@ static void mixed_step(struct sim *s, struct sim_actor *a)
 	steps[sim_below(a, host_array_size(steps))](s, a);
 }
 
+static void add_step(struct sim *s, struct sim_actor *a)
+{
+	u32 page = any_page(s, a);
+
+	if (sim_below(a, 4))
+		op_add(a, a->role->device, page);
+	else
+		access_step(s, a);
+}
+
+static void take_step(struct sim *s, struct sim_actor *a)
+{
+	u32 page = any_page(s, a);
+
+	op_make_exclusive(a, (int)sim_below(a, s->n_devices), page, some_pages(s, a, page, 3));
+}
+
+/* Whatever takes a page from who has it for itself, but for changes of mappings. */
+static void disturb_step(struct sim *s, struct sim_actor *a)
+{
+	static void (*const steps[])(struct sim *, struct sim_actor *) = {
+	    move_step, evict_step, fork_step, swap_step, pin_step,
+	};
+	u32 page = any_page(s, a), which = (u32)sim_below(a, host_array_size(steps) + 1);
+
+	if (which < host_array_size(steps))
+		steps[which](s, a);
+	else
+		op_advise(a, page, some_pages(s, a, page, 3), GPUSVM_NO_MIGRATE,
+			  (s64)sim_below(a, 2), 0);
+}
+
+static void prepare_atomic(struct sim *s)
+{
+	struct sim_actor main = {.sim = s, .index = SIM_ACTORS};
+
+	prepare_written(s);
+	op_advise(&main, 0, s->scenario->pages, GPUSVM_ATOMIC, GPUSVM_ATOMIC_GLOBAL, 0);
+}
+
 /* ---- The table --------------------------------------------------------------------------- */
 
 const struct sim_scenario sim_scenario_table[] = {
@@ -430,6 +470,24 @@ const struct sim_scenario sim_scenario_table[] = {
 	.pages = 4,
 	.flags = MODEL_RW,
 	.roles = {{"pin", pin_step, 5, -1}, {"gpu", device_step, 5, 0}, {"move", move_step, 4, -1}},
+    },
+    {
+	.name = "exclusive",
+	.about = "the CPU and devices without atomics on the bus count: pages are taken",
+	.devices = 3,
+	.pages = 2,
+	.flags = MODEL_RW,
+	.frames = 1,
+	.no_memory = 6, /* all but the first */
+	.split_atomics = true,
+	.timeslice = 20 * HOST_USEC,
+	.prepare = prepare_atomic,
+	.roles = {{"gpu0", add_step, 5, 0},
+		  {"gpu1", add_step, 5, 1},
+		  {"gpu2", add_step, 4, 2},
+		  {"cpu", add_step, 12, -1},
+		  {"take", take_step, 4, -1},
+		  {"disturb", disturb_step, 3, -1}},
     },
     {
 	.name = "swap",

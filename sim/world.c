@@ -182,18 +182,24 @@ static void add_device(struct sim *s)
 	    .copy_engines = 1,
 	    .fault_entries = 4,
 	    .flags = s->n_devices ? 0 : sc->device_flags,
+	    .no_system_atomics = sc->split_atomics,
 	};
+	bool memory = !(sc->no_memory >> s->n_devices & 1);
 	int index;
 
+	if (!memory)
+		options.flags |= GPUSVM_DEVICE_NO_VRAM;
 	HOST_CHECK(gpusvm_soft_create(&options, &d->device) == 0);
-	if (sc->frames)
+	if (sc->frames && memory)
 		take_frames(d->device, sc->frames);
 	index = gpusvm_driver_device_add(s->driver, d->device);
 	HOST_CHECK(index == (int)s->n_devices);
 	HOST_CHECK(gpusvm_driver_queue_create(s->driver, index, &d->queue) == 0);
-	d->frames = d->device->ops->memory_free_bytes(d->device);
-	d->vram = gpusvm_soft_memory(d->device, 0);
-	d->vram_bytes = d->device->caps.vram_bytes;
+	if (memory) {
+		d->frames = d->device->ops->memory_free_bytes(d->device);
+		d->vram = gpusvm_soft_memory(d->device, 0);
+		d->vram_bytes = d->device->caps.vram_bytes;
+	}
 	d->pagemap = &s->driver->devices[index]->pagemap;
 	s->n_devices++;
 }
@@ -308,8 +314,10 @@ static void end(struct sim *s)
 	gpusvm_driver_destroy(s->driver);
 	s->n_devices = 0;
 	check_end(s);
-	if (!s->exited)
+	if (!s->exited) {
 		op_load_all(s);
+		op_count_all(s);
+	}
 	s->over = true;
 	world = NULL;
 	model_mm_destroy(s->mm);

@@ -9,7 +9,6 @@
  */
 #include "driver/private.h"
 
-#define OWN_BATCH 64u /* pages looked at in one go */
 #define REMAP_DELAY (HOST_MSEC / 5) /* after entries went, for what moves to have moved */
 
 /* ---- What the arbiter asks ------------------------------------------------------ */

@@ -147,7 +147,8 @@ static int piece(struct gpusvm_driver *driver, struct driver_device *dd, int whe
 /* Pieces of 2M have nothing to do with each other. Where there are enough of
  * them, work of the pool takes some: while one thread copies, the other has the
  * memory manager move pages. Pieces are given out by next; each thread counts in
- * a result of its own; the caller waits for the work. */
+ * a result of its own; the caller waits for the work. Where nothing is copied there is
+ * nothing to overlap: two threads that move pages only interrupt each other. */
 #define PREFETCH_SHARED (4 * HOST_HUGE_SIZE)
 
 struct prefetch {
@@ -226,7 +227,7 @@ static int prefetch_all(struct gpusvm_driver *driver, struct driver_device *dd, 
 		.next = start,
 		.end = end,
 	};
-	bool shared = end - start >= PREFETCH_SHARED;
+	bool shared = end - start >= PREFETCH_SHARED && !(dd && dd->pagemap.memory);
 
 	host_work_init(&p.work, prefetch_work);
 	if (shared)

@@ -43,11 +43,12 @@ struct pagemap_migration {
 	struct mm_migrate m;
 	struct pagemap_copies copies;
 	struct gpusvm_addr *peers; /* to device: where each page of a peer was mapped */
+	unsigned n_peers;	   /* sources that were looked for there */
 	unsigned units, frames;	   /* to device: pages made, and what they amount to */
 };
 
-/* One allocation for up to npages; m.src, m.dst, peers (if asked for) are cleared
- * and copies is ready. NULL: no memory. host_free() it. May sleep. */
+/* One allocation for up to npages; peers (if asked for) is cleared, m.src and m.dst by
+ * begin, and copies is ready. NULL: no memory. host_free() it. May sleep. */
 struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, unsigned npages,
 						  struct gpusvm_fence *after, bool peers);
 static inline unsigned pagemap_mpfn_pages(mm_mpfn_t mpfn)

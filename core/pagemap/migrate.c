@@ -37,25 +37,24 @@ struct pagemap_migration *pagemap_migration_alloc(struct gpusvm_devmem *devmem, 
 						  struct gpusvm_fence *after, bool peers)
 {
 	u64 arrays = (u64)npages * sizeof(mm_mpfn_t);
-	struct pagemap_migration *w =
-	    host_alloc_zeroed(sizeof(*w) + COPY_LIST + (peers ? 3 : 2) * arrays);
+	struct pagemap_migration *w = host_alloc(sizeof(*w) + COPY_LIST + (peers ? 3 : 2) * arrays);
 
 	if (w)
 		lay_out(w, devmem, npages, after, peers);
+	if (w && peers)
+		host_memset(w->peers, 0, npages * sizeof(*w->peers));
 	return w;
 }
 
 /* The pagemap's own if no one has it, else a new one; each is large enough for any
- * migration. mm_migrate_begin clears src and dst. */
+ * migration. mm_migrate_begin clears src and dst, unmap_peers what it finds in peers. */
 static struct pagemap_migration *scratch_take(struct gpusvm_devmem *devmem, bool peers)
 {
 	struct pagemap_migration *w = host_xchg(&devmem->pagemap->scratch, NULL);
 
 	if (!w)
 		return pagemap_migration_alloc(devmem, HOST_HUGE_PAGES, devmem->after, true);
-	lay_out(w, devmem, devmem->npages, devmem->after, peers);
-	if (peers)
-		host_memset(w->peers, 0, devmem->npages * sizeof(*w->peers));
+	lay_out(w, devmem, HOST_HUGE_PAGES, devmem->after, peers);
 	return w;
 }
 
@@ -102,6 +101,7 @@ static struct gpusvm_addr source_addr(struct pagemap_migration *w, unsigned i, b
 	page = mm_mpfn_page(src);
 	peer = gpusvm_page_pagemap(page);
 	order = src & MM_MPFN_COMPOUND ? HOST_HUGE_ORDER : 0;
+	w->n_peers++;
 	if (peer->ops->copy_map)
 		w->peers[i] =
 		    peer->ops->copy_map(peer, w->copies.devmem->pagemap->dev, page, order);
@@ -113,7 +113,9 @@ static struct gpusvm_addr source_addr(struct pagemap_migration *w, unsigned i, b
 
 static void unmap_peers(struct pagemap_migration *w)
 {
-	for (unsigned i = 0; w->peers && i < w->m.npages; i++) {
+	const struct gpusvm_addr none = {0};
+
+	for (unsigned i = 0; w->n_peers && i < w->m.npages; i++) {
 		struct gpusvm_pagemap *peer;
 
 		if (gpusvm_addr_proto(w->peers[i]) == GPUSVM_PROTO_NONE)
@@ -123,6 +125,7 @@ static void unmap_peers(struct pagemap_migration *w)
 			peer->ops->copy_unmap(peer, w->copies.devmem->pagemap->dev, w->peers[i]);
 		else if (peer->ops->device_unmap)
 			peer->ops->device_unmap(peer, w->copies.devmem->pagemap->dev, w->peers[i]);
+		w->peers[i] = none;
 	}
 }
 

@@ -52,9 +52,10 @@ static void tell_owners(struct recall *r, u64 started)
 {
 	struct mm_migrate *m = &r->w->m;
 	struct gpusvm_devmem *devmem = NULL;
-	unsigned i, first = 0, moved = 0;
+	unsigned i, n, first = 0, moved = 0;
 
-	for (i = 0; i <= m->npages; i++) {
+	for (i = 0; i <= m->npages; i += n) {
+		n = i < m->npages ? pagemap_mpfn_pages(m->src[i]) : 1;
 		if (i == m->npages || r->owners[i]) {
 			if (devmem && moved && devmem->pagemap->ops->migrated)
 				devmem->pagemap->ops->migrated(
@@ -69,7 +70,7 @@ static void tell_owners(struct recall *r, u64 started)
 			moved = 0;
 		}
 		if (m->src[i] & MM_MPFN_MIGRATE)
-			moved += pagemap_mpfn_pages(m->src[i]);
+			moved += n;
 	}
 }
 
@@ -93,10 +94,9 @@ static int copy_all(struct recall *r)
 				err = pagemap_copies_finish(copies);
 			if (!copies->n)
 				copies->devmem = devmem;
-			pagemap_copies_add(copies,
-					   pagemap_dma_addr(mm_migrate_dma(m, i, &order), true),
-					   pagemap_frame_addr(mm_page_index(page), false),
-					   n * HOST_PAGE_SIZE);
+			pagemap_copies_add(
+			    copies, pagemap_dma_addr(mm_migrate_dma(m, i, &order), true),
+			    pagemap_frame_addr(mm_page_index(page), false), n * HOST_PAGE_SIZE);
 		}
 		i += n;
 	}
@@ -139,7 +139,7 @@ int gpusvm_pagemap_recall(struct mm *mm, u64 start, u64 end,
 	struct recall r = {.spare = spare, .arg = arg};
 	int err = -ENOMEM;
 
-	*result = (struct gpusvm_migrate_result){ 0 };
+	*result = (struct gpusvm_migrate_result){0};
 	if (!host_is_aligned(start | end, HOST_PAGE_SIZE) || end <= start ||
 	    host_align_down(start, HOST_HUGE_SIZE) != host_align_down(end - 1, HOST_HUGE_SIZE))
 		return -EINVAL;

@@ -2,7 +2,7 @@
 /*
  * memory_arena.c: memory of host.h on a live process, from the arena.
  *
- * Small objects (up to 8K) come from spans of 64K, each of one size class; its
+ * Small objects (up to 16K) come from spans of 64K, each of one size class; its
  * header at the start counts the objects in use and lists the free ones. Larger
  * ones are runs of pages.
  *
@@ -20,8 +20,8 @@
 #define SPAN_SIZE ((u64)64 << 10)
 #define SPAN_PAGES (SPAN_SIZE >> HOST_PAGE_SHIFT)
 #define SPAN_HEADER 64u
-#define SMALL_MAX 8192u
-#define CLASSES 32u /* 16 to 128 by 16, then four to each doubling */
+#define SMALL_MAX 16384u
+#define CLASSES 36u /* 16 to 128 by 16, then four to each doubling */
 
 struct span {
 	u32 class;

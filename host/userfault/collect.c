@@ -147,6 +147,16 @@ static bool all_eligible(const struct transaction *t)
 	return true;
 }
 
+/* Does a mapping begin after the first page? */
+static bool several(const struct transaction *t)
+{
+	u64 begins = t->begins[0] & ~(u64)1;
+
+	for (unsigned i = 1; i < HOST_HUGE_PAGES / 64; i++)
+		begins |= t->begins[i];
+	return begins;
+}
+
 /* After a REMOVE event the old page may still be there. If the place can be
  * filled it was empty: the zap is over. */
 static bool clear_mark(struct mm *mm, struct transaction *t, unsigned i)
@@ -218,7 +228,7 @@ static bool take_whole(struct mm *mm, struct mm_migrate *m, struct transaction *
 		return false;
 	switch (entry_kind(b->uniform)) {
 	case ENTRY_SYSTEM:
-		if (b->uniform || !t->slot || !t->huge || !all_eligible(t))
+		if (b->uniform || !t->slot || !t->huge || !all_eligible(t) || several(t))
 			return false;
 		b->uniform = entry(ENTRY_OUT, slot_page(t->slot, 0));
 		for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
@@ -355,6 +365,8 @@ static unsigned run_length(const struct transaction *t, unsigned i)
 {
 	unsigned n = 0;
 
+	if (!i && t->compound && out_whole(t)) /* of one mapping: see take_whole */
+		return HOST_HUGE_PAGES;
 	while (i + n < t->npages && bit(t->taken, i + n) && in_place(t, i + n) &&
 	       !(n && bit(t->begins, i + n)))
 		n++;

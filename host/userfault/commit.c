@@ -47,8 +47,7 @@ static bool commit_whole_out(struct mm *mm, struct transaction *t, struct mm_pag
 	bool same;
 
 	section_enter(mm, b);
-	same = !b->pages && b->uniform == entry(ENTRY_OUT, slot_page(t->slot, 0)) &&
-	       t->slot->rmaps[0] == rmap(b, 0);
+	same = out_whole(t);
 	if (same) {
 		b->uniform = entry(ENTRY_DEVICE, frame_id(head));
 		host_write_once(&head->rmap, rmap(b, 0));
@@ -199,7 +198,7 @@ static void commit_out(struct mm *mm, struct mm_migrate *m, struct transaction *
 {
 	if (t->by_copy)
 		drop_sources(mm, m, t);
-	if (t->straight)
+	if (t->straight && !t->all_present)
 		zero_bytes_out(mm, m, t);
 	if (t->compound && m->dst[0]) {
 		struct mm_page *head = mm_mpfn_page(m->dst[0]);
@@ -255,9 +254,7 @@ static void put_back_whole(struct mm *mm, const struct mm_migrate *m, struct tra
 		return;
 	section_enter(mm, b);
 	from = out_bytes(mm, m, 0, &n);
-	if (n == HOST_HUGE_PAGES && !b->pages &&
-	    b->uniform == entry(ENTRY_OUT, slot_page(t->slot, 0)) &&
-	    t->slot->rmaps[0] == rmap(b, 0)) {
+	if (n == HOST_HUGE_PAGES && out_whole(t)) {
 		(void)uffd_move(mm, b->address, from, HOST_HUGE_SIZE, &done);
 		bits_clear(t->slot->present, 0, (unsigned)(done >> HOST_PAGE_SHIFT));
 	}
@@ -311,9 +308,11 @@ static const char *in_bytes(const struct mm *mm, const struct transaction *t, un
 }
 
 /* All of those that come home? Then they need no room on the way. */
-static bool frames_are_memory(struct mm *mm, const struct transaction *t)
+static bool frames_are_memory(struct mm *mm, const struct mm_migrate *m)
 {
-	for (unsigned i = 0; i < t->npages; i++)
+	const struct transaction *t = transaction_of(m);
+
+	for (unsigned i = 0; i < t->npages; i += mpfn_pages(m->src[i]))
 		if (t->frames[i] && !frame_memory(mm, t->frames[i] - 1))
 			return false;
 	return !t->out;
@@ -327,7 +326,7 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 
 	if (!t || !t->in)
 		return 0;
-	t->memory = frames_are_memory(mm, t);
+	t->memory = frames_are_memory(mm, m);
 	if (t->memory)
 		move = MM_MPFN_MOVE;
 	else if (t->npages <= SMALL_WINDOW && !t->compound)
@@ -337,7 +336,7 @@ int mm_migrate_alloc_system(struct mm_migrate *m)
 		    mm, t->npages, !t->compound || (t->block && t->block->small_backed), &t->at);
 	if (!t->memory && !t->bounce && (!t->slot || t->out))
 		return -ENOMEM;
-	for (unsigned i = 0; i < t->npages; i++)
+	for (unsigned i = 0; i < t->npages; i += mpfn_pages(m->src[i]))
 		if (t->frames[i])
 			m->dst[i] = MM_MPFN_SYSTEM | MM_MPFN_MIGRATE | move |
 				    (m->src[i] & MM_MPFN_COMPOUND);
@@ -629,7 +628,7 @@ static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t
 	for (unsigned i = 0, n; i < t->npages; i += n) {
 		bool home;
 
-		n = 1;
+		n = mpfn_pages(m->src[i]);
 		if (!t->frames[i] || !m->dst[i])
 			continue;
 		if (!(m->dst[i] & MM_MPFN_SYSTEM)) {
@@ -640,7 +639,6 @@ static void commit_in(struct mm *mm, struct mm_migrate *m, struct transaction *t
 		if (m->src[i] & MM_MPFN_COMPOUND) {
 			if (!commit_whole_in(mm, t, i))
 				commit_split_in(mm, m, t, i);
-			n = HOST_HUGE_PAGES;
 			continue;
 		}
 		home = commit_run_in(mm, &(struct home_run){.m = m, .t = t, .i = i}, &n);
@@ -660,7 +658,7 @@ void mm_migrate_commit(struct mm_migrate *m)
 		commit_out(m->mm, m, t);
 	if (t->in)
 		commit_in(m->mm, m, t);
-	for (unsigned i = 0; i < m->npages; i++)
+	for (unsigned i = 0; i < m->npages; i += mpfn_pages(m->src[i]))
 		if (!m->dst[i])
 			m->src[i] &= ~MM_MPFN_MIGRATE;
 }
@@ -692,7 +690,7 @@ static void frame_done(struct mm *mm, struct transaction *t, struct mm_page *pag
 
 static void end_in(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
-	for (unsigned i = 0; i < t->npages; i++) {
+	for (unsigned i = 0; i < t->npages; i += mpfn_pages(m->src[i])) {
 		bool head;
 		struct mm_page *page;
 		u32 id = t->frames[i] - 1;

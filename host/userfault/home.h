@@ -571,6 +571,11 @@ static inline void bits_clear(u64 *bits, unsigned first, unsigned n)
 	while (n--)
 		bit_clear(bits, first++);
 }
+/* Entries that one of src or dst stands for. */
+static inline unsigned mpfn_pages(mm_mpfn_t mpfn)
+{
+	return mpfn & MM_MPFN_COMPOUND ? HOST_HUGE_PAGES : 1;
+}
 static inline struct transaction *transaction_of(const struct mm_migrate *m)
 {
 	return (struct transaction *)m->home[0];
@@ -578,6 +583,14 @@ static inline struct transaction *transaction_of(const struct mm_migrate *m)
 static inline u64 entry_address(const struct transaction *t, unsigned i)
 {
 	return t->block->address + (u64)(t->first + i) * HOST_PAGE_SIZE;
+}
+/* Is the block as it was taken, whole, on its way out? Section of it. */
+static inline bool out_whole(const struct transaction *t)
+{
+	const struct block *b = t->block;
+
+	return !b->pages && b->uniform == entry(ENTRY_OUT, slot_page(t->slot, 0)) &&
+	       t->slot->rmaps[0] == rmap(b, 0);
 }
 /* Enters the section of the block where a holder's page lives now, and gives it
  * and the index; NULL: it is gone, and no section was entered. */

@@ -149,7 +149,7 @@ static void test_runs_join(void **unused)
 	u32 i;
 
 	for (i = 0; i < 256; i++) {
-		p[i] = host_alloc(9000 + i * 1000);
+		p[i] = host_alloc(17000 + i * 1000);
 		assert_non_null(p[i]);
 	}
 	for (i = 0; i < 256; i += 2)

@@ -182,6 +182,7 @@ int driver_range_at(struct driver_device *dd, u64 address, const struct driver_w
 		.devmem_possible = true,
 		.max_chunk = want->max_chunk,
 		.budget = want->budget,
+		.seen = want->seen,
 	};
 	u64 block = host_align_down(address, HOST_HUGE_SIZE), granule;
 	struct gpusvm_range *range;
@@ -242,9 +243,10 @@ static int map_at(struct driver_device *dd, u64 address, const struct driver_wan
 		struct gpusvm_retry retry;
 
 		gpusvm_retry_init(&retry, MAP_BUDGET, MAP_TRIES);
-		do
+		do {
 			err = map_once(dd, address, &smaller, next);
-		while (err == -EAGAIN && gpusvm_retry_again(&retry));
+			smaller.seen = NULL; /* it may have changed */
+		} while (err == -EAGAIN && gpusvm_retry_again(&retry));
 		if (err != -E2BIG || i == host_array_size(map_smaller))
 			break;
 		smaller.max_chunk = map_smaller[i++];
@@ -264,11 +266,17 @@ static u64 behind(struct mm *mm, u64 address, u64 end)
 
 int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver_want *want)
 {
+	struct mm_vma seen = { 0 };
+	struct driver_want one = *want;
 	int result = 0, err;
 	u64 at = start, next;
 
 	while (at < end) {
-		err = map_at(dd, at, want, &next);
+		if (end - start > HOST_HUGE_SIZE && at >= seen.end &&
+		    mm_vma_find(dd->driver->mm, at, end, &seen))
+			seen.end = 0;
+		one.seen = &seen;
+		err = map_at(dd, at, &one, &next);
 		if (err == -ENODEV)
 			return err;
 		if (err && !result)

@@ -2,7 +2,7 @@
 /*
  * prefetch.c: explicit moves, and where pages are.
  *
- * A prefetch to a device moves, 2M by 2M, and maps each piece at once, so that no
+ * A prefetch to a device moves, piece by piece, and maps each piece at once, so that no
  * device fault follows. It has no locks of its own: what it meets (faults on
  * either side, evictions, unmapping) it meets as any of these meet each other.
  */
@@ -69,7 +69,7 @@ static int piece_home(struct gpusvm_driver *driver, u64 start, u64 stop,
 	return err;
 }
 
-/* Counts the pages of [start, stop), at most 2M, which stay where they are: as already
+/* Counts the pages of [start, stop) which stay where they are: as already
  * there, or as ones that may not move. where: where they were to go, or DRIVER_NONE:
  * nowhere. */
 static int piece_stays(struct gpusvm_driver *driver, int where, u64 start, u64 stop,
@@ -126,7 +126,7 @@ static int part(struct gpusvm_driver *driver, struct driver_device *dd, int wher
 	return err;
 }
 
-/* At most 2M. */
+/* At most 2M, or a stride. */
 static int piece(struct gpusvm_driver *driver, struct driver_device *dd, int where, u64 start,
 		 u64 stop, struct gpusvm_migrate_result *result)
 {
@@ -144,18 +144,21 @@ static int piece(struct gpusvm_driver *driver, struct driver_device *dd, int whe
 	return err;
 }
 
-/* Pieces of 2M have nothing to do with each other. Where there are enough of
+/* Pieces, of 2M, have nothing to do with each other. Where there are enough of
  * them, work of the pool takes some: while one thread copies, the other has the
  * memory manager move pages. Pieces are given out by next; each thread counts in
  * a result of its own; the caller waits for the work. Where nothing is copied there is
- * nothing to overlap: two threads that move pages only interrupt each other. */
+ * nothing to overlap: two threads that move pages only interrupt each other; one goes on
+ * in larger strides, and asks less often what is mapped there. */
 #define PREFETCH_SHARED (4 * HOST_HUGE_SIZE)
+#define PREFETCH_STRIDE (8 * HOST_HUGE_SIZE)
 
 struct prefetch {
 	struct gpusvm_driver *driver;
 	int where;
 	struct driver_device *dd; /* of where, or NULL */
 	u64 next, end;		  /* next: atomic */
+	u64 stride;		  /* a piece ends at a multiple of it, or before */
 	int err;		  /* the first; atomic */
 	struct host_work work;
 	struct gpusvm_migrate_result by_work;
@@ -169,7 +172,7 @@ static bool next_piece(struct prefetch *p, u64 *start, u64 *stop)
 		if (next >= p->end || host_read_once(&p->err))
 			return false;
 		*start = next;
-		*stop = host_min(p->end, host_align_down(next, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
+		*stop = host_min(p->end, host_align_down(next, p->stride) + p->stride);
 	} while (!host_cas(&p->next, &next, *stop));
 	return true;
 }
@@ -227,8 +230,10 @@ static int prefetch_all(struct gpusvm_driver *driver, struct driver_device *dd, 
 		.next = start,
 		.end = end,
 	};
-	bool shared = end - start >= PREFETCH_SHARED && !(dd && dd->pagemap.memory);
+	bool copies = !(dd && dd->pagemap.memory);
+	bool shared = end - start >= PREFETCH_SHARED && copies;
 
+	p.stride = copies ? HOST_HUGE_SIZE : PREFETCH_STRIDE;
 	host_work_init(&p.work, prefetch_work);
 	if (shared)
 		host_work_queue(&p.work);

@@ -280,6 +280,7 @@ struct driver_want {
 	enum gpusvm_driver_cause cause;
 	u64 budget; /* ns for gpusvm_pages_get; 0: its default */
 	u64 max_chunk; /* of a range; 0: none */
+	const struct mm_vma *seen; /* as in struct gpusvm_ctx */
 };
 /* The range at address, made if there is none, and what is advised for it: it
  * lies within one piece of advice, and is no larger than that and want allow. With

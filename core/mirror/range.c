@@ -80,15 +80,30 @@ struct insertion {
 	u64 seq; /* of the notifier before vma was looked up */
 };
 
+/* As it is in in->vma. */
+static int check_vma(const struct insertion *in)
+{
+	if (!(in->vma.flags & MM_VMA_READ))
+		return -EFAULT; /* no access at all: for writing neither */
+	return in->ctx->read_only || in->vma.flags & MM_VMA_WRITE ? 0 : -EPERM;
+}
+
 static int look_up_vma(struct insertion *in)
 {
 	int err = mm_vma_find(in->mirror->mm, in->address, in->address + HOST_PAGE_SIZE, &in->vma);
 
-	if (err)
-		return err;
-	if (!(in->vma.flags & MM_VMA_READ))
-		return -EFAULT; /* no access at all: for writing neither */
-	return in->ctx->read_only || in->vma.flags & MM_VMA_WRITE ? 0 : -EPERM;
+	return err ? err : check_vma(in);
+}
+
+/* For a range that is there: also by what the caller has seen. */
+static int recall_vma(struct insertion *in)
+{
+	const struct mm_vma *seen = in->ctx->seen;
+
+	if (!seen || in->address < seen->start || in->address >= seen->end)
+		return look_up_vma(in);
+	in->vma = *seen;
+	return check_vma(in);
 }
 
 /* One that is there, with a reference for the caller. */
@@ -254,7 +269,7 @@ int gpusvm_range_find_or_insert(struct gpusvm_mirror *mirror, u64 address, u64 s
 		return make_range(&in, ret);
 	/* What may be done is the mapping's to say, also where a range was made
 	 * when it said otherwise. */
-	err = look_up_vma(&in);
+	err = recall_vma(&in);
 	if (err)
 		gpusvm_range_put(range);
 	else

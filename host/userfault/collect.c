@@ -112,12 +112,20 @@ u64 out_bytes(struct mm *mm, const struct mm_migrate *m, unsigned i, unsigned *n
 
 /* ---- 1. Which pages -------------------------------------------------------- */
 
-/* Which pages of the window a mapping lets go, and registers them. */
+/* Which pages of the window a mapping lets go, and registers them. Where all are known to
+ * be registered they could go then, and no event has told of another mapping since; of
+ * other protections there is none, but MOVE refuses those. */
 static void find_eligible(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	struct userfault_vma v;
 	u64 at = m->start;
 
+	if (!t->by_copy && m->start >= host_read_once(&t->block->registered_start) &&
+	    m->end <= host_read_once(&t->block->registered_end)) {
+		bits_set(t->eligible, 0, t->npages);
+		bit_set(t->begins, 0);
+		return;
+	}
 	while (at < m->end) {
 		u64 end;
 
@@ -275,6 +283,8 @@ static bool take_pages(struct mm *mm, struct mm_migrate *m, struct transaction *
 		section_leave(mm, t->block);
 		return false;
 	}
+	if (t->slot)
+		host_write_once(&t->slot->waited, 0);
 	if (t->straight)
 		t->slot->straight = m;
 	if (!take_whole(mm, m, t) && worth_expanding(mm, m, t)) {
@@ -286,13 +296,35 @@ static bool take_pages(struct mm *mm, struct mm_migrate *m, struct transaction *
 	return true;
 }
 
-/* Is all of the window one huge page? */
+/* Is all of the window one huge page? Who goes through memory in order has some that follow
+ * looked at in the same call. What was seen is populated as long as no event is read. */
+#define HUGE_AHEAD (16 * HOST_HUGE_SIZE)
+
 static bool is_huge(struct mm *mm, const struct mm_migrate *m)
 {
+	u64 events = host_load_acquire(&mm->events), end = m->start + HOST_PAGE_SIZE;
 	struct page_region r;
+	bool seen;
 
-	return m->npages == HOST_HUGE_PAGES &&
-	       mm->sys->scan(m->start, m->start + HOST_PAGE_SIZE, PAGE_IS_HUGE, &r, 1) == 1;
+	if (m->npages != HOST_HUGE_PAGES)
+		return false;
+	host_mutex_lock(&mm->huge.lock);
+	seen = mm->huge.events == events && m->start >= mm->huge.start && m->end <= mm->huge.end;
+	if (seen)
+		mm->huge.start = m->end; /* the next look is a fresh one */
+	else if (mm->huge.events == events && m->start == mm->huge.end)
+		end = m->start + HUGE_AHEAD;
+	host_mutex_unlock(&mm->huge.lock);
+	if (seen)
+		return true;
+	if (mm->sys->scan(m->start, end, PAGE_IS_HUGE, &r, 1) != 1 || r.start != m->start)
+		return false;
+	host_mutex_lock(&mm->huge.lock);
+	mm->huge.start = m->end;
+	mm->huge.end = host_max(m->end, host_align_down(r.end, HOST_HUGE_SIZE));
+	mm->huge.events = events;
+	host_mutex_unlock(&mm->huge.lock);
+	return true;
 }
 
 /* Looks and takes, until nothing happened in between; after many events it gives
@@ -348,8 +380,8 @@ static void close_holes(struct mm *mm, struct transaction *t)
 {
 	section_enter(mm, t->block);
 	t->slot->copying = t->by_copy;
-	for (unsigned i = 0; i < t->npages && !t->by_copy; i++)
-		bit_clear(t->slot->leaving, t->at + i);
+	if (!t->by_copy)
+		bits_clear(t->slot->leaving, t->at, t->npages);
 	section_leave(mm, t->block);
 }
 

@@ -717,16 +717,19 @@ static void drop_destinations(struct mm_migrate *m)
 	}
 }
 
-/* Without MOVE: all pages are where they belong. */
-static void end_copying(struct mm *mm, struct transaction *t)
+/* All pages are where they belong. Has a fault been left to us? One that is read from here
+ * on finds them. Without MOVE those on protected pages are none that were read. */
+static bool end_out(struct mm *mm, struct transaction *t)
 {
-	if (!t->by_copy)
-		return;
+	bool waited;
+
 	section_enter(mm, t->block);
-	for (unsigned i = 0; i < t->npages; i++)
-		bit_clear(t->slot->leaving, t->at + i);
+	if (t->by_copy)
+		bits_clear(t->slot->leaving, t->at, t->npages);
 	t->slot->copying = false;
+	waited = host_read_once(&t->slot->waited) || t->by_copy;
 	section_leave(mm, t->block);
+	return waited;
 }
 
 void mm_migrate_end(struct mm_migrate *m)
@@ -744,8 +747,8 @@ void mm_migrate_end(struct mm_migrate *m)
 			else if (bit(t->taken, i))
 				put_back(mm, m, t, i);
 		}
-		end_copying(mm, t);
-		(void)uffd_wake(mm, m->start, m->end - m->start);
+		if (end_out(mm, t))
+			(void)uffd_wake(mm, m->start, m->end - m->start);
 		host_wake_all(block_waitq(mm, t->block));
 	}
 	/* Not before: pages that stayed may have waited in them. */

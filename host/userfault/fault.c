@@ -144,12 +144,14 @@ void fault_drop(const struct mm_cpu_fault *fault)
  * has emptied while it is copied. */
 static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
 {
-	const struct slot *slot = &mm->staging.slots[entry_id(e) >> HOST_HUGE_ORDER];
+	struct slot *slot = &mm->staging.slots[entry_id(e) >> HOST_HUGE_ORDER];
 	u64 done;
 	int r;
 
-	if (!bit(slot->leaving, entry_id(e) & (HOST_HUGE_PAGES - 1)))
+	if (!bit(slot->leaving, entry_id(e) & (HOST_HUGE_PAGES - 1))) {
+		host_write_once(&slot->waited, 1); /* the end wakes */
 		return;
+	}
 	if (slot->copying) /* an engine reads it, and no write may get between */
 		r = uffd_copy_protected(mm, address, zeros, HOST_PAGE_SIZE, &done);
 	else

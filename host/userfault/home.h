@@ -147,6 +147,7 @@ struct slot {
 	/* Without MOVE they stay there until they are dropped, but nobody writes to them:
 	 * set while they are copied. */
 	bool copying;
+	u32 waited; /* a fault on one of them was left to the end of the transaction; atomic */
 	/* Pages on their way out have their bytes in their new frames already: `present` is
 	 * of these, and this transaction knows where they are. NULL: they have them here.
 	 * Changed in a section. */
@@ -316,6 +317,11 @@ struct mm {
 		struct child_change *changes;
 		u32 n, max, first; /* from first on: its own, not its parent's */
 	} child;
+
+	struct { /* seen to be huge pages while events was what it is; see collect.c */
+		struct host_mutex lock; /* RANK_LEAF */
+		u64 start, end, events;
+	} huge;
 
 	struct transaction *idle_transaction; /* for the next one; by exchange only */
 	struct host_rwlock out_lock;	      /* RANK_DEVMEM: read by transactions that take
@@ -494,6 +500,9 @@ void registered_moved(struct mm *mm, u64 from, u64 to, u64 length);
 void unregister_all(struct mm *mm);
 /* Remembers what devices were told of [start, end) of vma. */
 int extent_note(struct mm *mm, const struct userfault_vma *vma, u64 start, u64 end, bool watched);
+/* What devices were told of the mapping at address, if an event tells when it goes: then it
+ * is there, with the protections that it had at the last mm_sync of it at least. */
+bool extent_seen(struct mm *mm, u64 address, struct userfault_vma *ret);
 void extents_forget(struct mm *mm, u64 start, u64 end);
 /* Queues a change for each noted mapping in [start, end) that is not what it was. */
 void extents_recheck(struct mm *mm, u64 start, u64 end);

@@ -281,7 +281,9 @@ static int look(struct mm *mm, struct lookup *l)
 		u64 end;
 		int r;
 
-		r = mm->sys->vma(at, &l->vma);
+		/* Other protections since are told by the next mm_sync, as if they were
+		 * changed after this look. */
+		r = extent_seen(mm, at, &l->vma) ? 0 : mm->sys->vma(at, &l->vma);
 		if (r || l->vma.start > at) {
 			end = r ? rf->end : host_min(rf->end, l->vma.start);
 			if (in)

@@ -34,6 +34,7 @@ static void locks_init(struct mm *mm)
 	host_mutex_init(&mm->extents_lock, RANK_HOST_POOL);
 	host_mutex_init(&mm->whole.lock, RANK_LEAF);
 	exclusive_init(mm);
+	host_mutex_init(&mm->huge.lock, RANK_LEAF);
 	notifiers_init(mm);
 }
 
@@ -125,6 +126,7 @@ void userfault_close(struct mm *mm)
 	regions_fini(mm);
 	host_mutex_destroy(&mm->regions_lock);
 	host_mutex_destroy(&mm->whole.lock);
+	host_mutex_destroy(&mm->huge.lock);
 	the_mm = NULL;
 	mm_put(mm);
 }

@@ -360,6 +360,21 @@ int extent_note(struct mm *mm, const struct userfault_vma *v, u64 start, u64 end
 	return r;
 }
 
+bool extent_seen(struct mm *mm, u64 address, struct userfault_vma *ret)
+{
+	bool seen;
+	u32 i;
+
+	host_mutex_lock(&mm->extents_lock);
+	i = extent_at(mm, address);
+	seen = i < mm->n_extents && mm->extents[i].vma.start <= address &&
+	       mm->extents[i].watched && vma_migratable(mm, &mm->extents[i].vma);
+	if (seen)
+		*ret = mm->extents[i].vma;
+	host_mutex_unlock(&mm->extents_lock);
+	return seen;
+}
+
 /* The same as a device's look at it, without the look. */
 int mm_watch(struct mm *mm, u64 start, u64 end)
 {

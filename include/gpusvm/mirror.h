@@ -147,6 +147,9 @@ struct gpusvm_ctx {
 	bool devmem_possible; /* ranges may be marked migratable */
 	u64 min_chunk, max_chunk; /* limits on a new range's size; 0: none */
 	u64 budget;	      /* ns before giving up with -EBUSY; 0: 1 second */
+	/* What the caller saw of the mapping at the address since its last mm_sync: enough for
+	 * a range that is there. NULL, or of another place: it is looked at. */
+	const struct mm_vma *seen;
 	/* Device pages for which this is true are mapped where they are; others
 	 * come home first. NULL: none. */
 	bool (*keep)(void *arg, struct mm_page *page);

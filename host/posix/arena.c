@@ -362,6 +362,7 @@ u64 host_arena_used(void)
 
 u32 host_arena_compress(const void *p)
 {
+	HOST_ASSERT(((uintptr_t)p & 15) == 0);
 	return p ? (u32)(((u64)(uintptr_t)p - arena.base) >> 4) : 0;
 }
 

@@ -266,7 +266,8 @@ struct mm {
 	struct host_mutex regions_lock;
 
 	struct staging staging;
-	struct exclusive exclusive;
+	/* Its frames' data: aligned as what host_alloc gives, see host_arena_compress. */
+	struct exclusive exclusive __attribute__((aligned(16)));
 
 	/* Fault threads: leader and followers. */
 	struct host_thread threads[FAULT_THREADS];

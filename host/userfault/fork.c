@@ -153,7 +153,8 @@ static int try_copy(struct mm *mm, int child_fd, u64 address, struct uffdio_copy
 	if (r != -ENOMEM && read_child(mm, child_fd))
 		return -EAGAIN;
 	/* A mapping that is not there has gone, or its move is not known yet. */
-	if (r == -ENOENT && child_settled(mm, child_fd) && changed_address(mm, address) == copy->dst)
+	if (r == -ENOENT && child_settled(mm, child_fd) &&
+	    changed_address(mm, address) == copy->dst)
 		return 0;
 	host_sleep(HOST_MSEC);
 	return -EAGAIN;

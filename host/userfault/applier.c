@@ -58,10 +58,10 @@ static void applier(void *arg)
 
 	for (;;) {
 		host_wait(&mm->changes_waitq, host_load_seq(&mm->queued) != mm->applied ||
-						  host_load_acquire(&mm->stopping));
+						  host_load_acquire(&mm->applier_stopping));
 		c = change_next(mm);
 		if (!c) {
-			if (host_load_acquire(&mm->stopping))
+			if (host_load_acquire(&mm->applier_stopping))
 				return;
 			continue;
 		}
@@ -82,8 +82,10 @@ int applier_start(struct mm *mm)
 	return host_thread_start(&mm->applier, "gpusvm-events", applier, mm);
 }
 
+/* The reader, which may still have left something, has ended. */
 void applier_stop(struct mm *mm)
 {
+	host_store_release(&mm->applier_stopping, true);
 	host_wake_all(&mm->changes_waitq);
 	host_thread_join(&mm->applier);
 }

@@ -288,6 +288,7 @@ struct mm {
 	u32 stalled_turns;
 
 	struct host_thread applier;
+	bool applier_stopping; /* after the reader */
 	struct host_mutex changes_lock; /* RANK_HOST */
 	struct change *changes, **changes_tail;
 	u64 queued, applied; /* atomic */

@@ -4,6 +4,7 @@
  * counters and records. Work of queues is in test_work.c.
  */
 #include "tests/live/api.h"
+#include "host/posix/posix.h"
 
 /* ---- Opening and closing ---- */
 
@@ -695,6 +696,7 @@ static void *unmap_all(void *arg)
 static void test_close_while_unmapping(void **state)
 {
 	unsigned char *pages[WINDOWS + 1];
+	uint64_t warnings = host_posix_warnings();
 
 	for (unsigned round = 0; round < 150; round++) {
 		pthread_t thread;
@@ -711,6 +713,7 @@ static void test_close_while_unmapping(void **state)
 		assert_int_equal(pthread_create(&thread, NULL, unmap_all, pages), 0);
 		gpusvm_close(svm);
 		pthread_join(thread, NULL);
+		assert_int_equal(host_posix_warnings(), warnings); /* nothing is left */
 	}
 }
 

@@ -235,11 +235,13 @@ static int fill_back(struct mm *mm, const struct mm_migrate *m, unsigned i, u64 
 		return 0; /* a hole it was, or it is back */
 	from = out_bytes(mm, m, i, &n);
 	r = uffd_move(mm, to, from, HOST_PAGE_SIZE, &done);
-	if (r == -EINVAL) /* its mapping has other protections by now */
-		return uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
 	if (!r)
 		bit_clear(t->slot->present, t->at + i);
-	return r;
+	if (r == -EINVAL) /* its mapping has other protections by now */
+		r = uffd_copy(mm, to, (void *)from, HOST_PAGE_SIZE, &done);
+	/* Something in its place that we were not told of: a guard (MADV_GUARD_INSTALL), for
+	 * which what was there is dropped. */
+	return r == -EEXIST ? 0 : r;
 }
 
 /* All 512 as they were taken, in one MOVE: then a huge page comes back as one. Where that

@@ -786,6 +786,37 @@ static void test_stack(void **state)
 	(void)state;
 }
 
+/* A guard is put where a page was that is on its way, and stays after all. */
+static void test_guard(void **state)
+{
+	char *p = map(HUGE_SIZE, false);
+	mm_mpfn_t *src = host_alloc(16 * sizeof(*src)), *dst = host_alloc(16 * sizeof(*dst));
+	struct mm_migrate m = {.mm = mini->mm,
+			       .start = (u64)p,
+			       .end = (u64)p + 16 * PAGE,
+			       .flags = MM_MIGRATE_SYSTEM,
+			       .src = src,
+			       .dst = dst};
+	bool guarded;
+
+	fill(p, HUGE_SIZE);
+	assert_int_equal(mm_migrate_begin(&m), 0);
+	assert_int_equal(m.collected, 16);
+	guarded = madvise(p, PAGE, MADV_GUARD_INSTALL) == 0;
+	mm_migrate_end(&m);
+	host_free(src);
+	host_free(dst);
+	check(p, PAGE, HUGE_SIZE);
+	if (guarded)
+		assert_int_equal(madvise(p, PAGE, MADV_GUARD_REMOVE), 0);
+	done(p);
+	if (!guarded) {
+		print_message("skipped: this kernel has no guards\n");
+		skip();
+	}
+	(void)state;
+}
+
 /* mlockall locks what pages pass through, so that nothing is moved there; nor may it seem
  * so where a page was never touched. */
 static void test_locked_staging(void **state)
@@ -957,6 +988,7 @@ int main(void)
 	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
 	    cmocka_unit_test(test_descriptors_closed),
+	    cmocka_unit_test(test_guard),
 	    cmocka_unit_test(test_locked_staging),
 	    cmocka_unit_test(test_locked_without_move),
 	    cmocka_unit_test(test_fork_beside_open_and_close),

@@ -10,16 +10,53 @@
  */
 #include "host/userfault/home.h"
 
+#define MANY_CHANGES 1024u
+
+/* Can what waits last say this, too? To say more than was cleared is safe, and done where
+ * events come faster than devices let go; what was unmapped is said exactly. changes_lock
+ * held. */
+static bool joins(const struct mm *mm, const struct change *last, const struct change *c)
+{
+	if (!last || last->event != c->event || c->event == MM_EVENT_REMAP)
+		return false;
+	if (c->start <= last->end && c->end >= last->start)
+		return true;
+	return c->event == MM_EVENT_CLEAR && mm->queued - host_read_once(&mm->applied) > MANY_CHANGES;
+}
+
+static void join(struct change *last, const struct change *c)
+{
+	struct frame_list *l = c->frames;
+
+	last->start = host_min(last->start, c->start);
+	last->end = host_max(last->end, c->end);
+	while (l && l->next)
+		l = l->next;
+	if (l) {
+		l->next = last->frames;
+		last->frames = c->frames;
+	}
+}
+
 static void append(struct mm *mm, const struct change *change)
 {
-	struct change *c = host_alloc(sizeof(*c));
+	struct change *c;
 
+	host_mutex_lock(&mm->changes_lock);
+	if (joins(mm, mm->changes_last, change)) {
+		join(mm->changes_last, change);
+		host_mutex_unlock(&mm->changes_lock);
+		return;
+	}
+	host_mutex_unlock(&mm->changes_lock);
+	c = host_alloc(sizeof(*c));
 	/* Losing an event would lose data; there is no one to tell. */
 	HOST_CHECK(c);
 	*c = *change;
 	host_mutex_lock(&mm->changes_lock);
 	*mm->changes_tail = c;
 	mm->changes_tail = &c->next;
+	mm->changes_last = c;
 	host_add_return(&mm->queued, 1);
 	host_mutex_unlock(&mm->changes_lock);
 	host_wake_all(&mm->changes_waitq);
@@ -44,8 +81,10 @@ static struct change *change_next(struct mm *mm)
 	c = mm->changes;
 	if (c) {
 		mm->changes = c->next;
-		if (!mm->changes)
+		if (!mm->changes) {
 			mm->changes_tail = &mm->changes;
+			mm->changes_last = NULL;
+		}
 	}
 	host_mutex_unlock(&mm->changes_lock);
 	return c;

@@ -290,7 +290,7 @@ struct mm {
 	struct host_thread applier;
 	bool applier_stopping; /* after the reader */
 	struct host_mutex changes_lock; /* RANK_HOST */
-	struct change *changes, **changes_tail;
+	struct change *changes, **changes_tail, *changes_last;
 	u64 queued, applied; /* atomic */
 	struct host_waitq changes_waitq, applied_waitq;
 

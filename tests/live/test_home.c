@@ -786,6 +786,47 @@ static void test_stack(void **state)
 	(void)state;
 }
 
+static u64 told;
+
+static int slow_start(struct mm_notifier *n, const struct mm_invalidation *inv, u64 seq)
+{
+	(void)inv;
+	mm_notifier_set_seq(n, seq);
+	return 0;
+}
+
+static void slow_finish(struct mm_notifier *n, const struct mm_invalidation *inv)
+{
+	(void)n;
+	(void)inv;
+	host_add_return(&told, 1);
+	host_sleep(HOST_MSEC);
+}
+
+/* Events that come faster than a device lets go do not heap up. */
+static void test_many_events(void **state)
+{
+	static const struct mm_notifier_ops ops = {.invalidate_start = slow_start,
+						   .invalidate_finish = slow_finish};
+	struct mm_notifier *n = host_alloc(sizeof(*n));
+	char *p = map(HUGE_SIZE, false);
+
+	fill(p, HUGE_SIZE);
+	out(p, PAGE);
+	assert_int_equal(mm_notifier_insert(n, mini->mm, (u64)p, (u64)p + HUGE_SIZE, &ops), 0);
+	told = 0;
+	for (size_t i = 0; i < 20000; i++)
+		madvise(p + i * 7 % 512 * PAGE, PAGE, MADV_DONTNEED);
+	sync_all();
+	assert_in_range(told, 1, 10000);
+	for (size_t i = 0; i < HUGE_SIZE; i += PAGE)
+		assert_int_equal(p[i], 0);
+	done(p);
+	mm_notifier_remove(n);
+	host_free(n);
+	(void)state;
+}
+
 /* A guard is put where a page was that is on its way, and stays after all. */
 static void test_guard(void **state)
 {
@@ -988,6 +1029,7 @@ int main(void)
 	    cmocka_unit_test(test_compaction),
 	    cmocka_unit_test(test_stack),
 	    cmocka_unit_test(test_descriptors_closed),
+	    cmocka_unit_test(test_many_events),
 	    cmocka_unit_test(test_guard),
 	    cmocka_unit_test(test_locked_staging),
 	    cmocka_unit_test(test_locked_without_move),

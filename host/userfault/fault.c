@@ -167,7 +167,10 @@ bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fa
 	bool held;
 
 	if (!b) {
-		(void)uffd_zero(mm, address, HOST_PAGE_SIZE, NULL);
+		int r = uffd_zero(mm, address, HOST_PAGE_SIZE, NULL);
+
+		if (r)
+			fill_failed(mm, address, r);
 		return true;
 	}
 	section_enter(mm, b);

@@ -21,7 +21,8 @@ static bool joins(const struct mm *mm, const struct change *last, const struct c
 		return false;
 	if (c->start <= last->end && c->end >= last->start)
 		return true;
-	return c->event == MM_EVENT_CLEAR && mm->queued - host_read_once(&mm->applied) > MANY_CHANGES;
+	return c->event == MM_EVENT_CLEAR &&
+	       mm->queued - host_read_once(&mm->applied) > MANY_CHANGES;
 }
 
 static void join(struct change *last, const struct change *c)

@@ -5,97 +5,16 @@
  * device. Each test leaves nothing on the device; the last one closes the home
  * and finds the arena empty.
  */
-#define _GNU_SOURCE
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "host/userfault/home.h"
-#include "tests/live/mini.h"
+#include "tests/live/home_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#define PAGE ((size_t)HOST_PAGE_SIZE)
-#define HUGE_SIZE ((size_t)HOST_HUGE_SIZE)
-#define WORDS(size) ((size) / sizeof(u64))
-
-static u64 value(size_t i)
-{
-	return i * 0x9e3779b97f4a7c15u + 1;
-}
-
-static void fill(void *p, size_t size)
-{
-	for (size_t i = 0; i < WORDS(size); i++)
-		((u64 *)p)[i] = value(i);
-}
-
-static void check(const void *p, size_t from, size_t to)
-{
-	for (size_t i = WORDS(from); i < WORDS(to); i++)
-		if (((const u64 *)p)[i] != value(i))
-			fail_msg("word %zu is %lx", i, ((const u64 *)p)[i]);
-}
-
-/* size bytes at a 2M boundary with a free 2M behind. */
-static char *map(size_t size, bool huge)
-{
-	char *p = mmap(NULL, size + 2 * HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *at = (char *)host_align_up((u64)p, HUGE_SIZE);
-
-	assert_ptr_not_equal(p, MAP_FAILED);
-	munmap(p, size + 2 * HUGE_SIZE);
-	at = mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	assert_int_equal(madvise(at, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE), 0);
-	return at;
-}
-
-static void out(const void *p, size_t size)
-{
-	assert_int_equal(mini_out((u64)p, (u64)p + size, NULL), size / PAGE);
-}
-
-/* Frames are freed a moment after the pages came home. */
-static void wait_used(u64 want)
-{
-	for (int i = 0; i < 2000 && mini_used() != want; i++)
-		usleep(1000);
-	assert_int_equal(mini_used(), want);
-}
-
-static void sync_all(void)
-{
-	assert_int_equal(mm_sync(mini->mm, 0, ~(u64)0), 0);
-}
-
-/* Filled memory of one block, all of it on the device. */
-static char *on_device(bool huge)
-{
-	char *p = map(HUGE_SIZE, huge);
-
-	fill(p, HUGE_SIZE);
-	out(p, HUGE_SIZE);
-	return p;
-}
-
-static void done(char *p)
-{
-	munmap(p, HUGE_SIZE);
-	sync_all();
-	wait_used(0);
-}
 
 static void test_there_and_back(void **state)
 {
@@ -329,158 +248,6 @@ static void test_mprotect(void **state)
 	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_NONE), 0);
 	assert_int_equal(mprotect(p, HUGE_SIZE, PROT_READ | PROT_WRITE), 0);
 	check(p, 0, HUGE_SIZE);
-	done(p);
-	(void)state;
-}
-
-static void test_fork(void **state)
-{
-	for (int huge = 0; huge < 2; huge++) {
-		char *p = on_device(huge);
-		pid_t pid = fork();
-		int status;
-
-		assert_true(pid >= 0);
-		if (!pid) {
-			for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
-				if (((u64 *)p)[i] != value(i))
-					_exit(1);
-			memset(p, 1, HUGE_SIZE);
-			_exit(0);
-		}
-		assert_int_equal(mini_used(), HOST_HUGE_PAGES);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_int_equal(status, 0);
-		check(p, 0, HUGE_SIZE);
-		/* Shared with a child that has gone: moves all the same. */
-		out(p, HUGE_SIZE);
-		check(p, 0, HUGE_SIZE);
-		done(p);
-	}
-	(void)state;
-}
-
-#define FORK_BLOCKS 8u
-
-static char *blocks_on_device(void)
-{
-	char *p = map(FORK_BLOCKS * HUGE_SIZE, false);
-
-	fill(p, FORK_BLOCKS * HUGE_SIZE);
-	for (unsigned i = 0; i < FORK_BLOCKS; i++)
-		out(p + i * HUGE_SIZE, HUGE_SIZE);
-	return p;
-}
-
-static void fork_over(char *p, pid_t pid)
-{
-	int status;
-
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	check(p, 0, FORK_BLOCKS * HUGE_SIZE);
-	munmap(p, FORK_BLOCKS * HUGE_SIZE);
-	sync_all();
-	wait_used(0);
-}
-
-static bool right(const void *p, size_t from, size_t to)
-{
-	for (size_t i = WORDS(from); i < WORDS(to); i++)
-		if (((const u64 *)p)[i] != value(i))
-			return false;
-	return true;
-}
-
-/* A child that forks while pages are still being copied to it. */
-static void test_fork_of_a_child(void **state)
-{
-	char *p = blocks_on_device();
-	pid_t pid = fork(), pid2;
-	int status;
-
-	if (!pid) {
-		pid2 = fork();
-		if (!pid2)
-			_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
-		if (waitpid(pid2, &status, 0) != pid2 || status)
-			_exit(2);
-		_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
-	}
-	fork_over(p, pid);
-	(void)state;
-}
-
-/* And one that changes its mappings many times meanwhile. */
-static void test_fork_child_drops_pages(void **state)
-{
-	char *p = blocks_on_device();
-	size_t last = (FORK_BLOCKS - 1) * HUGE_SIZE;
-	pid_t pid = fork();
-
-	if (!pid) {
-		for (size_t i = 0; i < HUGE_SIZE; i += 2 * PAGE)
-			madvise(p + last + i, PAGE, MADV_DONTNEED);
-		for (size_t i = 0; i < HUGE_SIZE; i += 2 * PAGE)
-			if (p[last + i] || !right(p, last + i + PAGE, last + i + 2 * PAGE))
-				_exit(1);
-		_exit(!right(p, 0, last));
-	}
-	fork_over(p, pid);
-	(void)state;
-}
-
-/* The application has all the descriptors that it may have. */
-static void test_fork_without_descriptors(void **state)
-{
-	char *p = blocks_on_device();
-	int fds[256], n = 0;
-	struct rlimit was, few;
-	pid_t pid;
-
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
-	few = was;
-	few.rlim_cur = 128;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-	while (n < 256 && (fds[n] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-		n++;
-	alarm(20);
-	pid = fork();
-	if (!pid)
-		_exit(!right(p, 0, FORK_BLOCKS * HUGE_SIZE));
-	alarm(0);
-	fork_over(p, pid);
-	while (n)
-		close(fds[--n]);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
-	(void)state;
-}
-
-static void test_fork_shared(void **state)
-{
-	char *p = map(HUGE_SIZE, false);
-	int pipes[2], status;
-	pid_t pid;
-	char c;
-
-	fill(p, HUGE_SIZE);
-	assert_int_equal(pipe(pipes), 0);
-	pid = fork();
-	if (!pid) {
-		close(pipes[1]);
-		c = (char)read(pipes[0], &c, 1);
-		for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
-			if (((u64 *)p)[i] != value(i))
-				_exit(1);
-		_exit(0);
-	}
-	close(pipes[0]);
-	(void)mini_out((u64)p, (u64)p + HUGE_SIZE, NULL);
-	for (size_t i = 0; i < WORDS(HUGE_SIZE); i++)
-		((u64 *)p)[i]++;
-	close(pipes[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
 	done(p);
 	(void)state;
 }
@@ -906,35 +673,6 @@ static void test_locked_without_move(void **state)
 	(void)state;
 }
 
-static void *fork_on(void *arg)
-{
-	while (!__atomic_load_n(&shared.stop, __ATOMIC_RELAXED)) {
-		pid_t pid = fork();
-
-		if (!pid)
-			_exit(0);
-		waitpid(pid, NULL, 0);
-	}
-	return arg;
-}
-
-/* A fork that began without a home may end with one, and the other way round. */
-static void test_fork_beside_open_and_close(void **state)
-{
-	u64 until = host_now() + HOST_SEC;
-	pthread_t thread;
-
-	shared.stop = 0;
-	pthread_create(&thread, NULL, fork_on, NULL);
-	while (host_now() < until) {
-		assert_int_equal(mini_close(), 0);
-		assert_int_equal(mini_open(0), 0);
-	}
-	__atomic_store_n(&shared.stop, 1, __ATOMIC_RELAXED);
-	pthread_join(thread, NULL);
-	(void)state;
-}
-
 /* A mapping is registered as a whole, also where no page of it was ever asked for. */
 static void test_close_with_memory_left(void **state)
 {
@@ -982,18 +720,6 @@ static void test_descriptors_closed(void **state)
 	(void)state;
 }
 
-static int group_open(void **state)
-{
-	(void)state;
-	return mini_open(0);
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	return mini_close() ? -1 : 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1012,11 +738,6 @@ int main(void)
 	    cmocka_unit_test(test_madv_free),
 	    cmocka_unit_test(test_dontneed_never_rises_again),
 	    cmocka_unit_test(test_mprotect),
-	    cmocka_unit_test(test_fork),
-	    cmocka_unit_test(test_fork_of_a_child),
-	    cmocka_unit_test(test_fork_child_drops_pages),
-	    cmocka_unit_test(test_fork_without_descriptors),
-	    cmocka_unit_test(test_fork_shared),
 	    cmocka_unit_test(test_read_and_write),
 	    cmocka_unit_test(test_o_direct),
 	    cmocka_unit_test(test_process_vm),
@@ -1033,7 +754,6 @@ int main(void)
 	    cmocka_unit_test(test_guard),
 	    cmocka_unit_test(test_locked_staging),
 	    cmocka_unit_test(test_locked_without_move),
-	    cmocka_unit_test(test_fork_beside_open_and_close),
 	    cmocka_unit_test(test_close_with_memory_left),
 	};
 

@@ -15,18 +15,44 @@
  */
 #include "host/userfault/home.h"
 
-#define FILL_AROUND (16 * HOST_PAGE_SIZE)
+#define FILL_SHIFT_MAX 4u /* 64K */
+#define FILL_MAX (HOST_PAGE_SIZE << FILL_SHIFT_MAX)
 
-static const char zeros[FILL_AROUND] __attribute__((aligned(4096)));
+static const char zeros[FILL_MAX] __attribute__((aligned(4096)));
 
-/* How far from page i the pages are alike in system memory, up to 64K. */
-static u64 fill_length(const struct block *b, u64 address)
+/* How wide a fill at address is: memory that is touched in order is filled ever wider, up to
+ * 64K, and what is touched here and there by single pages. Another block's stream is a hint,
+ * read without its section. */
+static unsigned fill_shift(struct mm *mm, const struct block *b, u64 address)
 {
-	u64 end = host_align_down(address, FILL_AROUND) + FILL_AROUND, at = address;
+	unsigned page = page_in_block(address);
+	const struct block *before;
+
+	if (page == 0) {
+		before = block_find(mm, address - HOST_HUGE_SIZE);
+		if (before && host_read_once(&before->fill_next) == HOST_HUGE_PAGES)
+			return host_read_once(&before->fill_shift);
+	} else if (page == b->fill_next) {
+		return host_min(b->fill_shift + 1u, FILL_SHIFT_MAX);
+	}
+	return 0;
+}
+
+/* How far from address on, up to the end of its block, pages are alike in system memory. */
+static u64 fill_length(const struct block *b, u64 address, unsigned shift)
+{
+	u64 end = host_min(address + (HOST_PAGE_SIZE << shift), b->address + HOST_HUGE_SIZE);
+	u64 at = address;
 
 	while (at < end && entry_kind(block_get(b, page_in_block(at))) == ENTRY_SYSTEM)
 		at += HOST_PAGE_SIZE;
 	return at - address;
+}
+
+static void note_fill(struct block *b, u64 address, u64 done, unsigned shift)
+{
+	host_write_once(&b->fill_next, (u16)(page_in_block(address) + (done >> HOST_PAGE_SHIFT)));
+	host_write_once(&b->fill_shift, (u8)shift);
 }
 
 static void unmark(struct mm *mm, struct block *b, u64 address, u64 length)
@@ -92,16 +118,21 @@ static void fill_failed(struct mm *mm, u64 address, int r)
 
 static void fill(struct mm *mm, struct block *b, u64 address, bool write)
 {
-	u64 length = fill_length(b, address), done;
+	unsigned shift = fill_shift(mm, b, address);
+	u64 length = fill_length(b, address, shift), done;
 	int r = fill_with(mm, address, length, write, &done);
 
 	count(mm, zero_fills);
-	/* The mapping, or what of it is registered, may end before 64K do: then
-	 * nothing at all was done. */
-	if (r && !done && r != -EAGAIN && length > HOST_PAGE_SIZE)
+	/* The mapping, or what of it is registered, may end before: then nothing at all
+	 * was done. */
+	if (r && !done && r != -EAGAIN && length > HOST_PAGE_SIZE) {
+		shift = 0;
 		r = fill_with(mm, address, HOST_PAGE_SIZE, write, &done);
-	if (done)
+	}
+	if (done) {
 		unmark(mm, b, address, done);
+		note_fill(b, address, done, shift);
+	}
 	if (r && !done)
 		fill_failed(mm, address, r);
 }

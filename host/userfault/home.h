@@ -81,6 +81,10 @@ struct block {
 	 * faults; emptied by any event that changes mappings. */
 	u64 registered_start, registered_end;
 	bool small_backed; /* last went out as 4K pages */
+	/* Of the last fill: the page behind it, and how wide it was (fault.c). Changed in a
+	 * section. */
+	u8 fill_shift;
+	u16 fill_next;
 	/* REMOVE events to come that are our own (no MOVE); changed in a section, or with the
 	 * gate held for writing. */
 	struct own_remove *own_removes;

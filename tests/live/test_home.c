@@ -75,6 +75,42 @@ static void test_fill_at_the_end_of_a_mapping(void **state)
 	(void)state;
 }
 
+static unsigned resident(const char *p, size_t size)
+{
+	unsigned char in[HUGE_SIZE / PAGE];
+	unsigned n = 0;
+
+	assert_true(size <= HUGE_SIZE);
+	assert_int_equal(mincore((void *)p, size, in), 0);
+	for (size_t i = 0; i < size / PAGE; i++)
+		n += in[i] & 1;
+	return n;
+}
+
+/* Memory that is touched here and there does not grow by what is beside; in order, it takes
+ * fewer faults than pages. */
+static void test_fill_widens(void **state)
+{
+	char *p = map(3 * HUGE_SIZE, false);
+	struct userfault_counters before, after;
+
+	out(p, PAGE);
+	for (size_t i = 0; i < HUGE_SIZE / PAGE; i += 16)
+		p[HUGE_SIZE + i * PAGE] = 1;
+	assert_int_equal(resident(p + HUGE_SIZE, HUGE_SIZE), HUGE_SIZE / PAGE / 16);
+	userfault_counters_get(mini->mm, &before);
+	for (size_t i = 0; i < HUGE_SIZE / PAGE; i++)
+		p[2 * HUGE_SIZE + i * PAGE] = 1;
+	userfault_counters_get(mini->mm, &after);
+	assert_int_equal(resident(p + 2 * HUGE_SIZE, HUGE_SIZE), HUGE_SIZE / PAGE);
+	assert_in_range(after.zero_fills - before.zero_fills, HUGE_SIZE / PAGE / 16,
+			HUGE_SIZE / PAGE / 16 + 8);
+	munmap(p, 3 * HUGE_SIZE);
+	sync_all();
+	wait_used(0);
+	(void)state;
+}
+
 static void test_munmap(void **state)
 {
 	char *p = on_device(true);
@@ -727,6 +763,7 @@ int main(void)
 	    cmocka_unit_test(test_part),
 	    cmocka_unit_test(test_unpopulated_moves_as_zeros),
 	    cmocka_unit_test(test_fill_at_the_end_of_a_mapping),
+	    cmocka_unit_test(test_fill_widens),
 	    cmocka_unit_test(test_munmap),
 	    cmocka_unit_test(test_partial_munmap),
 	    cmocka_unit_test(test_map_fixed_over),

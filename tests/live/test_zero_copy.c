@@ -159,6 +159,74 @@ static void test_mremap_and_protection(void **state)
 	munmap(q, 64 * PAGE);
 }
 
+/* What may not be written stays, beside what goes. */
+static void test_read_only_part(void **state)
+{
+	unsigned char *p = map_aligned(N * PAGE, MADV_HUGEPAGE), *buffer = malloc(N * PAGE);
+	struct gpusvm_moved m;
+
+	fill(p, N, 3);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(mprotect(p + 100 * PAGE, 50 * PAGE, PROT_READ), 0);
+		assert_int_equal(move(p, N, gpusvm_device(0), 0, &m), 0);
+		assert_int_equal(m.moved + m.already, N - 50);
+		assert_int_equal(m.stayed, 50);
+		check_filled(p + 100 * PAGE, 50, 3 + 100); /* see fill */
+		assert_int_equal(mprotect(p + 100 * PAGE, 50 * PAGE, PROT_READ | PROT_WRITE), 0);
+		assert_int_equal(gpusvm_read(queue, buffer, p, N * PAGE), 0);
+		check_filled(buffer, N, 3);
+		check_filled(p, N, 3);
+		to_system(p, N);
+	}
+	free(buffer);
+	munmap(p, N * PAGE);
+}
+
+struct unbinding {
+	unsigned char *p;
+	int device, err;
+};
+
+static void *move_to_it(void *arg)
+{
+	struct unbinding *u = arg;
+	struct gpusvm_moved m;
+
+	/* Until it is gone. */
+	do {
+		u->err = move(u->p, N, gpusvm_device(u->device), 0, &m);
+		if (!u->err)
+			u->err = move(u->p, N, gpusvm_system(), 0, &m);
+	} while (!u->err);
+	return NULL;
+}
+
+/* The device goes while pages go straight to its frames: all of them come back. */
+static void test_unbound_meanwhile(void **state)
+{
+	const struct gpusvm_device_desc desc = { .size = sizeof(desc),
+						 .flags = GPUSVM_DEVICE_ZERO_COPY,
+						 .vram_bytes = 8 * MB };
+	struct unbinding u = { .p = map_aligned(N * PAGE, MADV_HUGEPAGE) };
+	pthread_t thread;
+
+	for (unsigned round = 0; round < 8; round++) {
+		struct gpusvm_moved m;
+
+		fill(u.p, N, round);
+		u.device = gpusvm_device_bind(svm, &desc);
+		assert_true(u.device > 0);
+		assert_int_equal(move(u.p, N, gpusvm_device(u.device), 0, &m), 0);
+		assert_int_equal(pthread_create(&thread, NULL, move_to_it, &u), 0);
+		usleep(round * 500);
+		assert_int_equal(gpusvm_device_unbind(svm, u.device), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(u.err, -ENODEV);
+		check_filled(u.p, N, round);
+	}
+	munmap(u.p, N * PAGE);
+}
+
 /* More than fits: objects are evicted, frames change hands all the time. */
 static void test_oversubscribed(void **state)
 {
@@ -208,6 +276,8 @@ int main(void)
 		WITH(test_zeros),
 		WITH(test_fork),
 		WITH(test_mremap_and_protection),
+		WITH(test_read_only_part),
+		WITH(test_unbound_meanwhile),
 		WITH(test_oversubscribed),
 		cmocka_unit_test_teardown(test_kinds, teardown),
 	};

@@ -468,6 +468,8 @@ static int move_run(struct mm *mm, struct mm_migrate *m, struct transaction *t, 
 	if (r == -EINVAL && n > 1) /* the mapping was split since it was looked at */
 		r = uffd_move(mm, to, entry_address(t, i), HOST_PAGE_SIZE, done);
 	bits_set(t->slot->present, t->at + i, (unsigned)(*done >> HOST_PAGE_SHIFT));
+	if (*done && t->straight && *done < HOST_HUGE_SIZE)
+		host_write_once(region_small(m->region, to), 1);
 	t->slot->small |= *done && !t->huge && !t->straight;
 	return r;
 }
@@ -530,12 +532,31 @@ static void make_private(struct mm *mm, struct transaction *t, unsigned i)
 	section_leave(mm, t->block);
 }
 
+/* A huge page goes as one only to where no small ones have been: their page table goes
+ * with what is dropped there. */
+static void make_room(struct mm *mm, const struct mm_migrate *m, const struct transaction *t)
+{
+	unsigned n = HOST_HUGE_PAGES;
+	u8 *small;
+	u64 at;
+
+	if (!t->straight || !t->huge || !t->compound)
+		return;
+	at = out_bytes(mm, m, 0, &n);
+	small = region_small(m->region, at);
+	if (n < HOST_HUGE_PAGES || !host_read_once(small))
+		return;
+	host_write_once(small, 0);
+	empty_frames(mm, m, 0);
+}
+
 static void move_out(struct mm *mm, struct mm_migrate *m, struct transaction *t)
 {
 	unsigned i = 0, tries = 0, moved;
 	enum move_result result;
 	bool populated = false;
 
+	make_room(mm, m, t);
 	while (i < t->npages) {
 		if (!bit(t->taken, i)) {
 			i++;

@@ -190,6 +190,7 @@ static void zero_bytes_out(struct mm *mm, struct mm_migrate *m, struct transacti
 		       m->dst[t->compound ? 0 : i + n])
 			n++;
 		to = out_bytes(mm, m, i, &n);
+		host_write_once(region_small(m->region, to), 1);
 		zero_frames(mm, to, (u64)n * HOST_PAGE_SIZE);
 	}
 }

@@ -131,6 +131,9 @@ struct mm_region {
 	/* Where the frames are ordinary memory, registered with U; or 0. One in use is
 	 * populated: nothing that looks at it faults. One that is not may be, too. */
 	u64 memory;
+	/* For each 2M of it, 1: small pages have been there, whose page table would take a
+	 * huge page apart that is moved there. Whoever has frames of it writes; atomic. */
+	u8 *small;
 };
 
 /* ---- Staging ------------------------------------------------------------- */
@@ -402,6 +405,11 @@ struct mm_page *frame_split(struct mm *mm, struct mm_page *head); /* first small
 void regions_fini(struct mm *mm);
 /* Where the frame is ordinary memory; 0: it is not. */
 u64 frame_memory(struct mm *mm, u32 id);
+/* The region's word on small pages in the 2M of its memory that address is in. */
+static inline u8 *region_small(const struct mm_region *region, u64 address)
+{
+	return &region->small[(address - region->memory) / HOST_HUGE_SIZE];
+}
 /* Is it memory of such frames? */
 bool regions_contain(struct mm *mm, u64 address);
 /* Frees the frames, and the list. */

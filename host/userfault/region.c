@@ -54,7 +54,8 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 	r->pages = host_alloc_pages(host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
 	r->heads = host_alloc_pages(
 	    host_align_up(npages / HOST_HUGE_PAGES * sizeof(*r->heads), HOST_PAGE_SIZE));
-	if (!r->pages || !r->heads)
+	r->small = host_alloc_zeroed(npages / HOST_HUGE_PAGES);
+	if (!r->pages || !r->heads || !r->small)
 		goto fail;
 	host_mutex_lock(&mm->regions_lock);
 	for (slot = 0; slot < REGIONS && mm->regions[slot]; slot++)
@@ -68,6 +69,7 @@ int mm_region_create(u64 npages, const struct mm_region_ops *ops, void *priv,
 	*ret = r;
 	return 0;
 fail:
+	host_free(r->small);
 	if (r->pages)
 		host_free_pages(r->pages,
 				host_align_up(npages * sizeof(*r->pages), HOST_PAGE_SIZE));
@@ -147,6 +149,7 @@ void mm_region_destroy(struct mm_region *r)
 	r->gone = mm->gone_regions;
 	mm->gone_regions = r;
 	host_mutex_unlock(&mm->regions_lock);
+	host_free(r->small);
 	host_free_pages(r->pages, host_align_up(r->npages * sizeof(*r->pages), HOST_PAGE_SIZE));
 	host_free_pages(r->heads, host_align_up(r->npages / HOST_HUGE_PAGES * sizeof(*r->heads),
 						HOST_PAGE_SIZE));
@@ -219,6 +222,8 @@ struct mm_page *mm_page_init(struct mm_region *r, u64 index, unsigned order, voi
 	/* A frame given out twice would lose somebody's page: not to be gone on from. */
 	HOST_CHECK(index < r->npages && !page->data);
 	HOST_CHECK(order ? !r->pages[index].data : !r->heads[index >> HOST_HUGE_ORDER].data);
+	if (!order)
+		host_write_once(&r->small[index >> HOST_HUGE_ORDER], 1);
 	host_write_once(&page->rmap, RMAP_NONE);
 	host_write_once(&page->data, host_arena_compress(data));
 	host_add_relaxed(order ? &r->used_heads : &r->used_small, 1);
@@ -279,6 +284,7 @@ struct mm_page *frame_split(struct mm *mm, struct mm_page *head)
 
 	(void)mm;
 	r->ops->split(host_arena_expand(data), HOST_HUGE_PAGES - 1);
+	host_write_once(&r->small[mm_page_index(head) >> HOST_HUGE_ORDER], 1);
 	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++) {
 		host_write_once(&small[i].rmap, at ? at + i : RMAP_NONE);
 		host_write_once(&small[i].data, data);

@@ -159,6 +159,48 @@ static void test_mremap_and_protection(void **state)
 	munmap(q, 64 * PAGE);
 }
 
+/* Does this kernel give huge pages, and the page table back of what was small ones? */
+static bool tables_go(void)
+{
+	unsigned char *p = map_aligned(2 * MB, MADV_NOHUGEPAGE);
+	bool huge;
+
+	fill(p, 2 * MB / PAGE, 0);
+	madvise(p, 2 * MB, MADV_DONTNEED);
+	madvise(p, 2 * MB, MADV_HUGEPAGE);
+	p[0] = 1;
+	huge = where_is(p).order == 9;
+	munmap(p, 2 * MB);
+	return huge;
+}
+
+/* Huge pages stay whole on the way there and back, also in frames that small ones have had. */
+static void test_huge_stays_huge(void **state)
+{
+	unsigned char *p = map_aligned(N * PAGE, MADV_HUGEPAGE), *small;
+
+	fill(p, N, 1);
+	if (!tables_go() || where_is(p).order < 9 || where_is(p + N * PAGE - 1).order < 9) {
+		munmap(p, N * PAGE);
+		skip();
+	}
+	for (unsigned round = 0; round < 3; round++) {
+		/* All of the device's frames. */
+		small = map_aligned(8 * MB, MADV_NOHUGEPAGE);
+		fill(small, 8 * MB / PAGE, round);
+		to_device(small, 8 * MB / PAGE);
+		if (round % 2)
+			to_system(small, 8 * MB / PAGE);
+		munmap(small, 8 * MB);
+		to_device(p, N);
+		to_system(p, N);
+		check_filled(p, N, 1);
+		assert_int_equal(where_is(p).order, 9);
+		assert_int_equal(where_is(p + N * PAGE - 1).order, 9);
+	}
+	munmap(p, N * PAGE);
+}
+
 /* What may not be written stays, beside what goes. */
 static void test_read_only_part(void **state)
 {
@@ -276,6 +318,7 @@ int main(void)
 		WITH(test_zeros),
 		WITH(test_fork),
 		WITH(test_mremap_and_protection),
+		WITH(test_huge_stays_huge),
 		WITH(test_read_only_part),
 		WITH(test_unbound_meanwhile),
 		WITH(test_oversubscribed),

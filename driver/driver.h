@@ -132,8 +132,6 @@ int gpusvm_driver_link_set(struct gpusvm_driver *driver, int from, int to,
 /* -ENOENT: there is none. */
 int gpusvm_driver_link_get(struct gpusvm_driver *driver, int from, int to,
 			   struct gpusvm_interconnect_link *ret);
-/* Memory is short: pagemaps that are only kept because they may be wanted again go. */
-void gpusvm_driver_shrink(struct gpusvm_driver *driver);
 /* A reference to the device's memory. -EINVAL: it has none. */
 int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device,
 			      struct gpusvm_pagemap **ret);

@@ -464,8 +464,12 @@ int driver_memory_init(struct driver_device *dd)
 		free_tables(dd);
 		return err;
 	}
-	gpusvm_pagemap_cache_init(&dd->cache, &dd->pagemap, &driver_pagemap_ops, npages,
-				  dd->driver->options.keepalive);
+	err = gpusvm_pagemap_cache_init(&dd->cache, &dd->pagemap, &driver_pagemap_ops, npages,
+					dd->driver->options.keepalive);
+	if (err) {
+		free_tables(dd);
+		return err;
+	}
 	dd->pagemap.dev = dd;
 	/* What cannot be moved there is copied. */
 	if (dd->device->caps.flags & GPUSVM_DEVICE_ZERO_COPY && dd->ops->memory_base &&
@@ -511,24 +515,11 @@ int driver_memory_get(struct driver_device *dd)
 	host_ref_get(&dd->alive);
 	r = gpusvm_pagemap_cache_get(&dd->cache);
 	if (r == -ENOMEM) {
-		gpusvm_driver_shrink(dd->driver);
+		(void)host_shrink();
 		r = gpusvm_pagemap_cache_get(&dd->cache);
 	}
 	if (r == 1)
 		return 0;
 	driver_device_put(dd);
 	return r;
-}
-
-void gpusvm_driver_shrink(struct gpusvm_driver *driver)
-{
-	u64 devices = driver_devices_get(driver), left;
-
-	for (left = devices; left; left &= left - 1) {
-		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
-
-		if (dd->has_memory)
-			(void)gpusvm_pagemap_cache_shrink(&dd->cache);
-	}
-	driver_devices_put(driver, devices);
 }

@@ -216,6 +216,31 @@ void host_work_flush(struct host_work *w);
 /* The same, but w does not run again if it had not begun. */
 void host_work_cancel(struct host_work *w);
 
+/* ---- Memory pressure -----------------------------------------------------
+ * What is kept only because it may be of use again is given back when memory is short.
+ * Linux: struct shrinker.
+ */
+struct host_shrinker_ops {
+	/* Bytes that scan would give back now: an estimate. Any context: it takes no lock. */
+	u64 (*count)(struct host_shrinker *s);
+	/* Gives it back, at once or by work that it queues; bytes. Context: wherever somebody
+	 * wants memory, on any thread. It may sleep on locks under which nobody allocates, and
+	 * itself neither allocates nor waits for who does. Calls may overlap. */
+	u64 (*scan)(struct host_shrinker *s);
+};
+/* scan may be called as soon as this is. -ENOMEM (Linux). May sleep. */
+int host_shrinker_register(struct host_shrinker *s, const char *name,
+			   const struct host_shrinker_ops *ops);
+/* Waits for calls in progress; none comes afterwards. Context: no lock that scan takes. */
+void host_shrinker_unregister(struct host_shrinker *s);
+/* Something can be given back from now on: the host looks after how short memory is as
+ * long as count() is not 0. Any context in which work may be queued. Linux: nothing to do,
+ * reclaim asks count(). */
+void host_shrinker_wake(struct host_shrinker *s);
+/* Asks all of them now: for who cannot do without memory that was refused. Bytes given
+ * back. Context: as mm_migrate_begin. Linux: 0; the allocation that failed has asked. */
+u64 host_shrink(void);
+
 /* ---- Assertions ---------------------------------------------------------
  * HOST_ASSERT: debug builds only. HOST_CHECK: always, for states from which
  * going on would lose data. HOST_WARN_ON: counted and reported, then goes on.

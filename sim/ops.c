@@ -536,7 +536,7 @@ void op_shrink(struct sim_actor *a)
 {
 	begin(a);
 	sched_note("what is idle is given back");
-	gpusvm_driver_shrink(a->sim->driver);
+	(void)host_shrink();
 	sched_note("giving back is over");
 	end(a);
 }

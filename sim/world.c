@@ -239,6 +239,9 @@ static void begin(struct sim *s, const struct sim_case *c)
 		add_device(s);
 	if (c->links)
 		link_all(s);
+	/* Every other run of what keeps memory idle is short of it, from some time on. */
+	if (sc->keepalive && c->seed % 2)
+		sched_pressure(1 + c->seed / 2 % 8);
 	world = s;
 	sched_touch = on_touch;
 	model_told = on_told;

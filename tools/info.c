@@ -3,6 +3,7 @@
  * info.c: 'gpusvm info': what this machine gives, what cannot be promised here
  * and why, and the devices. One thread; no locks.
  */
+#include "host/posix/posix.h"
 #include "host/userfault/userfault.h"
 #include "tools/devices.h"
 
@@ -135,6 +136,19 @@ static json_t *home_of(const struct userfault_info *info)
 			 has, "promises", can);
 }
 
+/* By what the library knows that memory is short, besides allocations that fail. */
+static json_t *pressure(void)
+{
+	const char *sources[2];
+	json_t *list = json_array();
+
+	host_posix_pressure_sources(&sources[0], &sources[1]);
+	for (size_t i = 0; i < 2; i++)
+		if (*sources[i])
+			json_array_append_new(list, json_string(sources[i]));
+	return list;
+}
+
 static const struct {
 	const char *name;
 	uint64_t flag;
@@ -235,6 +249,11 @@ static void print_text(const json_t *report, const struct userfault_info *info)
 		printf("%-9s %-4s%s\n", i ? "" : "promises",
 		       info->caps & promises[i].cap ? "yes" : "NO",
 		       info->caps & promises[i].cap ? promises[i].yes : promises[i].no);
+	printf("pressure  ");
+	print_list(json_object_get(report, "memory_pressure"));
+	printf("%s\n", json_array_size(json_object_get(report, "memory_pressure"))
+			   ? ""
+			   : "known by allocations that fail alone");
 	json_array_foreach(json_object_get(report, "devices"), i, value)
 		print_device(value, i);
 	json_array_foreach(json_object_get(report, "links"), i, value)
@@ -256,6 +275,7 @@ static int report_info(const struct tool_devices *wanted, uint32_t without, bool
 	json_object_set_new(report, "version", json_string(GPUSVM_TOOL_VERSION));
 	json_object_set_new(report, "home", result ? json_null() : home_of(&info));
 	json_object_set_new(report, "settings", settings());
+	json_object_set_new(report, "memory_pressure", pressure());
 	if (!result) {
 		int opened = add_devices(devices, wanted, without);
 

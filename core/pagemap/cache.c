@@ -9,7 +9,7 @@
  *		 has been idle for long enough, or at once when memory is short
  *
  *	dormant --get: makes the region--> active --last put--> idle --get--> active
- *	idle --keepalive is over, or shrink--> dormant
+ *	idle --keepalive is over, or memory is short (a host_shrinker)--> dormant
  *
  * Concurrency: the count is atomic, and only reaches 0 by a put, which calls idle and
  * changes nothing else. From 0 to 1, and the region's coming and going, are under
@@ -24,8 +24,30 @@
 
 static void shrink_work(struct host_work *work);
 
-void gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm_pagemap *pagemap,
-			       const struct gpusvm_pagemap_ops *ops, u64 npages, u64 keepalive)
+/* What its region's tables take, roughly. */
+static u64 idle_bytes(struct host_shrinker *shrinker)
+{
+	struct gpusvm_pagemap_cache *cache =
+	    host_container_of(shrinker, struct gpusvm_pagemap_cache, shrinker);
+	bool idle = !host_load_seq(&cache->pagemap->ref.count) &&
+		    host_load_acquire(&cache->pagemap->region);
+
+	return idle ? cache->npages * sizeof(u64) : 0;
+}
+
+static u64 shrink_now(struct host_shrinker *shrinker)
+{
+	struct gpusvm_pagemap_cache *cache =
+	    host_container_of(shrinker, struct gpusvm_pagemap_cache, shrinker);
+	u64 bytes = idle_bytes(shrinker);
+
+	return gpusvm_pagemap_cache_shrink(cache) ? bytes : 0;
+}
+
+static const struct host_shrinker_ops shrinker_ops = {.count = idle_bytes, .scan = shrink_now};
+
+int gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm_pagemap *pagemap,
+			      const struct gpusvm_pagemap_ops *ops, u64 npages, u64 keepalive)
 {
 	*pagemap = (struct gpusvm_pagemap){.ops = ops};
 	*cache = (struct gpusvm_pagemap_cache){
@@ -35,10 +57,12 @@ void gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm
 	};
 	host_mutex_init(&cache->lock, RANK_LEAF);
 	host_work_init(&cache->shrink, shrink_work);
+	return host_shrinker_register(&cache->shrinker, "gpusvm-pagemap", &shrinker_ops);
 }
 
 void gpusvm_pagemap_cache_fini(struct gpusvm_pagemap_cache *cache)
 {
+	host_shrinker_unregister(&cache->shrinker);
 	host_work_cancel(&cache->shrink);
 	HOST_WARN_ON(!gpusvm_pagemap_cache_shrink(cache));
 	host_free(cache->pagemap->scratch);
@@ -86,6 +110,7 @@ void gpusvm_pagemap_cache_idle(struct gpusvm_pagemap_cache *cache)
 {
 	host_write_once(&cache->idle_since, host_now());
 	host_work_queue_after(&cache->shrink, cache->keepalive);
+	host_shrinker_wake(&cache->shrinker);
 }
 
 bool gpusvm_pagemap_cache_shrink(struct gpusvm_pagemap_cache *cache)

@@ -166,6 +166,81 @@ void host_work_cancel(struct host_work *w)
 	cancel_delayed_work_sync(&w->work);
 }
 
+/* ---- Memory pressure ---------------------------------------------------- */
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+static struct host_shrinker *of_kernel(struct shrinker *shrinker)
+{
+	return shrinker->private_data;
+}
+#else
+static struct host_shrinker *of_kernel(struct shrinker *shrinker)
+{
+	return container_of(shrinker, struct host_shrinker, shrinker);
+}
+#endif
+
+static unsigned long count_objects(struct shrinker *shrinker, struct shrink_control *sc)
+{
+	struct host_shrinker *s = of_kernel(shrinker);
+
+	return DIV_ROUND_UP(s->ops->count(s), PAGE_SIZE) ?: SHRINK_EMPTY;
+}
+
+static unsigned long scan_objects(struct shrinker *shrinker, struct shrink_control *sc)
+{
+	struct host_shrinker *s = of_kernel(shrinker);
+
+	return DIV_ROUND_UP(s->ops->scan(s), PAGE_SIZE) ?: SHRINK_STOP;
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+int host_shrinker_register(struct host_shrinker *s, const char *name,
+			   const struct host_shrinker_ops *ops)
+{
+	s->ops = ops;
+	s->shrinker = shrinker_alloc(0, "%s", name);
+	if (!s->shrinker)
+		return -ENOMEM;
+	s->shrinker->count_objects = count_objects;
+	s->shrinker->scan_objects = scan_objects;
+	s->shrinker->private_data = s;
+	shrinker_register(s->shrinker);
+	return 0;
+}
+
+void host_shrinker_unregister(struct host_shrinker *s)
+{
+	shrinker_free(s->shrinker);
+}
+#else
+int host_shrinker_register(struct host_shrinker *s, const char *name,
+			   const struct host_shrinker_ops *ops)
+{
+	s->ops = ops;
+	s->shrinker = (struct shrinker){
+	    .count_objects = count_objects,
+	    .scan_objects = scan_objects,
+	    .seeks = DEFAULT_SEEKS,
+	};
+	return register_shrinker(&s->shrinker, "%s", name);
+}
+
+void host_shrinker_unregister(struct host_shrinker *s)
+{
+	unregister_shrinker(&s->shrinker);
+}
+#endif
+
+void host_shrinker_wake(struct host_shrinker *s)
+{
+}
+
+u64 host_shrink(void)
+{
+	return 0;
+}
+
 /* ---- Assertions --------------------------------------------------------- */
 
 void host_warn(const char *what, const char *file, int line)

@@ -19,9 +19,11 @@
 #include <linux/printk.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/shrinker.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/types.h>
+#include <linux/version.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -48,6 +50,15 @@ struct host_thread {
 struct host_work {
 	struct delayed_work work;
 	void (*fn)(struct host_work *);
+};
+struct host_shrinker_ops;
+struct host_shrinker {
+	const struct host_shrinker_ops *ops;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	struct shrinker *shrinker;
+#else
+	struct shrinker shrinker;
+#endif
 };
 
 /* ---- Memory words ------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #endif
 #include "host/model/sched_internal.h"
+#include "host/posix/shrinker.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -446,6 +447,7 @@ void sched_run(const struct sched_options *options, void (*fn)(void *), void *ar
 	local_begin();
 	memory_begin();
 	work_begin();
+	shrinkers_forget();
 	pick_init();
 	HOST_CHECK(sched_spawn("main", enter, &entry, &first) == 0);
 

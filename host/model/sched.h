@@ -147,6 +147,9 @@ void sched_progress(void);
 void sched_point(enum sched_point_kind kind, const void *object);
 /* Tells the watcher. Costs nothing without one. */
 void sched_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Memory is short from the n-th time on that a shrinker has something to give back (0: it
+ * never is, as a run begins). */
+void sched_pressure(u64 n);
 /* By the seed and the running fiber alone, not by the schedule. */
 u64 sched_random(void);
 u32 sched_self(void);

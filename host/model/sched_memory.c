@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #endif
 #include "host/model/sched_internal.h"
+#include "host/posix/shrinker.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -339,8 +340,12 @@ static void *allocate(size_t size, bool pages)
 
 	rank_check_alloc();
 	sched_point(POINT_ALLOC, &arena);
-	if (!sched.active || sched_alloc_fails() || size > ARENA_SIZE / 2)
+	if (!sched.active || size > ARENA_SIZE / 2)
 		return NULL;
+	if (sched_alloc_fails()) {
+		shrinkers_memory_failed();
+		return NULL;
+	}
 	p = pages || size > SMALL_MAX ? run_alloc(size) : small_alloc(size);
 	if (p)
 		sched.live++;

@@ -37,5 +37,17 @@ struct host_work {
 	u32 state;
 	u32 pad;
 };
+/* See shrinker.c. */
+struct host_shrinker {
+	const struct host_shrinker_ops *ops;
+	struct host_shrinker *next;
+	u64 id;	      /* in the order of registration */
+	u32 users;    /* calls in progress */
+	u32 failures; /* of allocations, when it was last asked */
+	struct host_work work;
+	u64 looked_at; /* when it was last seen how short memory is; 0: never */
+	u64 stalled;   /* and the figures then */
+	u64 limits;
+};
 
 #endif

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #endif
 #include "host/posix/arena.h"
+#include "host/posix/shrinker.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -132,6 +133,8 @@ static void *small_alloc(u32 class)
 	raw_unlock(&c->lock);
 	if (p)
 		arena_account(class_size(class));
+	else
+		shrinkers_memory_failed();
 	return p;
 }
 
@@ -173,6 +176,8 @@ static void *run_alloc(size_t size)
 	p = arena_run_alloc(npages, npages >= HOST_HUGE_PAGES ? HOST_HUGE_PAGES : 1, false);
 	if (p)
 		arena_account((s64)(npages << HOST_PAGE_SHIFT));
+	else
+		shrinkers_memory_failed();
 	return p;
 }
 

@@ -76,6 +76,14 @@ void host_posix_abandon(void **mapping, size_t *size);
  * threads while one is set. */
 void host_posix_set_starter(int (*starter)(int (*create)(void *arg), void *arg));
 
+/* ---- Memory pressure ------------------------------------------------------
+ * host.h's shrinkers are asked when an allocation fails, and when the kernel says that
+ * memory is short. By which files, "" where there is none.
+ */
+void host_posix_pressure_sources(const char **stall, const char **events);
+/* For tests: by these instead; twice "": as it was. Nothing is registered meanwhile. */
+void host_posix_pressure_use(const char *stall, const char *events);
+
 /* ---- Arena ----------------------------------------------------------------
  * One reserve of addresses, from which all memory of host.h and all stacks are
  * taken. Never mirrored. Between open and close nothing is mapped or unmapped

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #endif
 #include "host/posix/internal.h"
+#include "host/posix/shrinker.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -178,5 +179,6 @@ void host_posix_abandon(void **mapping, size_t *size)
 	starter = NULL;
 	rank_abandon();
 	work_abandon();
+	shrinkers_forget();
 	memory_abandon(mapping, size);
 }

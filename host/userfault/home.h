@@ -183,6 +183,8 @@ struct staging {
 	struct slot *fill; /* slots of fill_base, free ones */
 	struct slot *fill_slots;
 	struct host_work trim;
+	struct host_shrinker shrinker; /* gives up what waits for the way back */
+	u32 all;		       /* atomic: the next trim keeps nothing */
 	char *bounces[8]; /* spare ones, BOUNCE_SIZE each */
 	u32 n_bounces;
 };

@@ -82,8 +82,9 @@ static void trim(struct host_work *work)
 {
 	struct staging *st = host_container_of(work, struct staging, trim);
 	struct mm *mm = host_container_of(st, struct mm, staging);
-	bool idle = host_now() - host_read_once(&st->last_use) > HOST_SEC;
-	u32 keep = idle ? SLOTS_KEPT_IDLE : SLOTS_KEPT;
+	bool all = host_xchg(&st->all, 0);
+	bool idle = all || host_now() - host_read_once(&st->last_use) > HOST_SEC;
+	u32 keep = all ? 0 : idle ? SLOTS_KEPT_IDLE : SLOTS_KEPT;
 
 	for (;;) {
 		struct slot *s;
@@ -107,6 +108,30 @@ static void trim(struct host_work *work)
 	if (!idle && !host_read_once(&mm->stopping))
 		host_work_queue_after(&st->trim, HOST_SEC);
 }
+
+/* ---- Memory pressure -------------------------------------------------------- */
+
+static struct staging *of_shrinker(struct host_shrinker *s)
+{
+	return host_container_of(s, struct staging, shrinker);
+}
+
+static u64 kept_bytes(struct host_shrinker *s)
+{
+	return host_read_once(&of_shrinker(s)->n_full) * HOST_HUGE_SIZE;
+}
+
+/* By work: dropping pages waits for the reader. */
+static u64 drop_kept(struct host_shrinker *s)
+{
+	struct staging *st = of_shrinker(s);
+
+	host_store_release(&st->all, 1);
+	host_work_queue(&st->trim);
+	return kept_bytes(s);
+}
+
+static const struct host_shrinker_ops shrinker_ops = {.count = kept_bytes, .scan = drop_kept};
 
 /* ---- Bounce buffers: for the few pages of a small window on the way home ---- */
 
@@ -160,6 +185,8 @@ int staging_init(struct mm *mm)
 	(void)mm->sys->madvise(st->fill_base, FILL_AREA, MADV_DONTFORK);
 	(void)mm->sys->madvise(st->fill_base, FILL_AREA, MADV_HUGEPAGE);
 	r = uffd_register(mm, mm->fd, st->base, AREA, UFFDIO_REGISTER_MODE_MISSING);
+	if (!r)
+		r = host_shrinker_register(&st->shrinker, "gpusvm-staging", &shrinker_ops);
 	return r;
 }
 
@@ -168,6 +195,7 @@ void staging_fini(struct mm *mm)
 	struct staging *st = &mm->staging;
 	struct uffdio_range range = {.start = st->base, .len = AREA};
 
+	host_shrinker_unregister(&st->shrinker);
 	host_work_cancel(&st->trim);
 	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
 	if (st->base)
@@ -279,7 +307,7 @@ void staging_put(struct mm *mm, struct slot *s)
 {
 	struct staging *st = &mm->staging;
 	unsigned n = bits_count(s);
-	bool work;
+	bool work, full = false;
 
 	host_mutex_lock(&st->lock);
 	if (is_fill(s)) {
@@ -290,6 +318,7 @@ void staging_put(struct mm *mm, struct slot *s)
 		s->ready = 0;
 		push(s->small ? &st->full_small : &st->full_huge, s);
 		full_count(mm, 1);
+		full = true;
 	} else if (!n) {
 		s->used = s->ready = 0;
 		push(&st->empty, s);
@@ -302,4 +331,6 @@ void staging_put(struct mm *mm, struct slot *s)
 	host_mutex_unlock(&st->lock);
 	if (work)
 		host_work_queue_after(&st->trim, HOST_SEC / 10);
+	if (full)
+		host_shrinker_wake(&st->shrinker);
 }

@@ -123,12 +123,13 @@ struct gpusvm_pagemap_cache {
 	struct host_mutex lock; /* RANK_LEAF */
 	u64 idle_since;		/* host_now(); atomic */
 	struct host_work shrink;
+	struct host_shrinker shrinker; /* gives it up while it is idle */
 };
 
 /* Of these frames (a multiple of 512), kept for so many ns. The pagemap is initialised,
- * without a reference; its ops->destroy calls idle. Does not fail. */
-void gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm_pagemap *pagemap,
-			       const struct gpusvm_pagemap_ops *ops, u64 npages, u64 keepalive);
+ * without a reference; its ops->destroy calls idle. -ENOMEM. */
+int gpusvm_pagemap_cache_init(struct gpusvm_pagemap_cache *cache, struct gpusvm_pagemap *pagemap,
+			      const struct gpusvm_pagemap_ops *ops, u64 npages, u64 keepalive);
 /* No reference is left, and no call to idle under way. May sleep. */
 void gpusvm_pagemap_cache_fini(struct gpusvm_pagemap_cache *cache);
 /* A reference to the pagemap. 0: there were others; 1: this is the first one, which

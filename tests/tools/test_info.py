@@ -4,6 +4,7 @@
 import ctypes
 import errno
 import json
+import pathlib
 import platform
 import struct
 
@@ -23,6 +24,14 @@ def test_it_names_home_and_devices(gpusvm, usable):
     assert report["devices"][0]["vram_bytes"] == 256 << 20
     text = gpusvm("info").stdout
     assert "promises" in text and "device 0" in text
+
+
+def test_it_says_how_it_knows_that_memory_is_short(gpusvm, usable):
+    sources = info(gpusvm)["memory_pressure"]
+    assert all(pathlib.Path(source).is_file() for source in sources)
+    if pathlib.Path("/proc/pressure/memory").is_file():
+        assert sources[0].endswith(("memory.pressure", "/proc/pressure/memory"))
+    assert (sources[0] if sources else "allocations that fail") in gpusvm("info").stdout
 
 
 @pytest.mark.parametrize("without, promise", [

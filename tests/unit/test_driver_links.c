@@ -443,14 +443,14 @@ static void test_pagemap_life(void **state)
 	assert_int_equal(prefetch(&w, BASE, 2 * MiB, 0).moved, 512);
 	region = pagemap->region;
 	assert_non_null(region);
-	gpusvm_driver_shrink(w.driver);
+	(void)host_shrink();
 	assert_ptr_equal(pagemap->region, region); /* in use */
 	assert_int_equal(gpusvm_driver_evict(w.driver, 0, DRIVER_CAUSE_EVICTION), 0);
 	assert_int_equal(host_read_once(&pagemap->ref.count), 0);
 	assert_int_equal(prefetch(&w, BASE, 2 * MiB, 0).moved, 512);
 	assert_ptr_equal(pagemap->region, region); /* revived */
 	assert_int_equal(gpusvm_driver_evict(w.driver, 0, DRIVER_CAUSE_EVICTION), 0);
-	gpusvm_driver_shrink(w.driver);
+	(void)host_shrink();
 	assert_null(pagemap->region);
 	device_expect(&w, 0, BASE, 2 * MiB, 1);
 	assert_non_null(pagemap->region);
@@ -494,7 +494,7 @@ static void *hold(void *arg)
 			HOST_CHECK(pagemap->region != NULL);
 			gpusvm_pagemap_put(pagemap);
 		}
-		gpusvm_driver_shrink(h->w->driver);
+		(void)host_shrink();
 	}
 	return NULL;
 }

@@ -69,7 +69,8 @@ static const struct gpusvm_pagemap_ops ops = {.destroy = op_destroy};
 static void owner_init(struct owner *o, u64 keepalive)
 {
 	*o = (struct owner){.slow = false};
-	gpusvm_pagemap_cache_init(&o->cache, &o->pagemap, &ops, FRAMES, keepalive);
+	assert_int_equal(gpusvm_pagemap_cache_init(&o->cache, &o->pagemap, &ops, FRAMES, keepalive),
+			 0);
 }
 
 static void owner_fini(struct owner *o)
@@ -106,6 +107,26 @@ static void test_made_at_first_use(void **state)
 	assert_false(gpusvm_pagemap_cache_shrink(&o.cache));
 	gpusvm_pagemap_put(&o.pagemap);
 	assert_int_equal(o.destroys, 1);
+	owner_fini(&o);
+}
+
+/* Idle, it goes when memory is short; in use it stays. */
+static void test_goes_when_memory_is_short(void **state)
+{
+	struct owner o;
+
+	owner_init(&o, 60 * HOST_SEC);
+	assert_int_equal(o.cache.shrinker.ops->count(&o.cache.shrinker), 0);
+	assert_int_equal(get(&o), 1);
+	assert_int_equal(o.cache.shrinker.ops->count(&o.cache.shrinker), 0);
+	assert_int_equal(host_shrink(), 0);
+	assert_non_null(o.pagemap.region);
+	gpusvm_pagemap_put(&o.pagemap);
+	assert_int_equal(host_shrink(), FRAMES * sizeof(u64));
+	assert_null(o.pagemap.region);
+	assert_int_equal(host_shrink(), 0);
+	assert_int_equal(get(&o), 1);
+	gpusvm_pagemap_put(&o.pagemap);
 	owner_fini(&o);
 }
 
@@ -282,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_made_at_first_use),
+	    cmocka_unit_test(test_goes_when_memory_is_short),
 	    cmocka_unit_test(test_revived_at_no_cost),
 	    cmocka_unit_test(test_kept_for_a_while),
 	    cmocka_unit_test(test_revoked),

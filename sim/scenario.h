@@ -70,7 +70,7 @@ struct sim_scenario {
 	u64 keepalive;			/* of device memory that nothing uses */
 	void (*prepare)(struct sim *s); /* before the actors; may be NULL */
 
-	/* Level userfault. */
+	/* Level userfault. pages: of those that are watched, from the first on; 0: all. */
 	u32 without; /* USERFAULT_WITHOUT_* */
 	bool huge;   /* the field begins as huge pages */
 	bool whole;  /* and movers take whole blocks only */

@@ -64,7 +64,7 @@ static bool lane_try(u32 i)
 
 void lane_step(struct sim *s, struct sim_actor *a)
 {
-	u32 i = (u32)sim_below(a, WATCHED);
+	u32 i = any_page(s, a);
 	bool done = false;
 
 	sched_note("the lane writes page %u", watched[i]);

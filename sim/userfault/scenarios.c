@@ -13,6 +13,18 @@
 	}
 
 const struct sim_scenario userfault_scenarios[] = {
+    {.name = "userfault-page",
+     .about = "one page of each kind of use, two at a time: small enough for all schedules",
+     .devices = 1,
+     .pages = 1,
+     .whims = {.steps = 48},
+     .roles = {{"cpu", cpu_step, 3, -1},
+	       {"out", out_step, 3, -1},
+	       {"home", home_step, 3, -1},
+	       {"gpu", lane_step, 3, -1},
+	       {"direct", direct_step, 2, -1},
+	       {"forker", fork_step, 1, -1}},
+     .events = true},
     {.name = "userfault-small",
      .about = "small pages, and everybody at them",
      .devices = 1,

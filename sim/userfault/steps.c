@@ -2,19 +2,24 @@
 /* steps.c: what actors do, on memory of the process; each says so (sched_note). */
 #include "sim/userfault/world.h"
 
+u32 any_page(const struct sim *s, struct sim_actor *a)
+{
+	return (u32)sim_below(a, s->n_watched);
+}
+
 void cpu_step(struct sim *s, struct sim_actor *a)
 {
 	/* Two of these stand side by side. */
 	bool second = a->index && a->role[-1].step == cpu_step;
 
-	word_write(second ? CPU_1 : CPU_0, (u32)sim_below(a, WATCHED));
+	word_write(second ? CPU_1 : CPU_0, any_page(s, a));
 }
 
 /* A word of anyone's is as it was at some time during the load. */
 void read_step(struct sim *s, struct sim_actor *a)
 {
 	enum writer w = (enum writer)sim_below(a, WRITERS);
-	u32 i = (u32)sim_below(a, WATCHED);
+	u32 i = any_page(s, a);
 	u64 before = s->rounds[w][i], has, round;
 
 	sched_note("reads page %u, word of %s", watched[i], writer_names[w]);
@@ -27,7 +32,7 @@ void read_step(struct sim *s, struct sim_actor *a)
 
 void direct_step(struct sim *s, struct sim_actor *a)
 {
-	u32 i = (u32)sim_below(a, WATCHED);
+	u32 i = any_page(s, a);
 	u64 has;
 
 	sched_note("O_DIRECT to page %u", watched[i]);
@@ -95,7 +100,7 @@ static void child_run(void *arg)
 	kernel_become(c->space);
 	child_act(c);
 	for (enum writer w = 0; w < WRITERS; w++)
-		for (u32 i = 0; i < WATCHED; i++)
+		for (u32 i = 0; i < world->n_watched; i++)
 			child_look(c, w, i);
 	kernel_exit(c->space);
 }
@@ -105,7 +110,7 @@ void fork_step(struct sim *s, struct sim_actor *a)
 	struct child c = {.op = (u32)sim_below(a, CHILD_OPS)};
 	struct host_thread thread;
 
-	word_write(FORK, (u32)sim_below(a, WATCHED));
+	word_write(FORK, any_page(s, a));
 	memcpy(c.before, s->rounds, sizeof(c.before));
 	sched_note("forks");
 	c.space = kernel_fork();
@@ -118,7 +123,31 @@ void fork_step(struct sim *s, struct sim_actor *a)
 	sched_progress();
 }
 
-/* Pages of the field or of the mapper's, to the device or back. */
+/* To a device, from one to another, or home. */
+static void move_somewhere(struct sim_actor *a, u64 start, u64 end)
+{
+	if (sim_below(a, 3))
+		move_out(a, start, end);
+	else if (sim_below(a, 3) == 0)
+		move_across(a, start, end);
+	else
+		move_home(start, end);
+	sched_progress();
+}
+
+void out_step(struct sim *s, struct sim_actor *a)
+{
+	move_out(a, s->field, s->field + s->n_watched * PAGE);
+	sched_progress();
+}
+
+void home_step(struct sim *s, struct sim_actor *a)
+{
+	move_home(s->field, s->field + s->n_watched * PAGE);
+	sched_progress();
+}
+
+/* Pages of the field or of the mapper's. */
 void mover_step(struct sim *s, struct sim_actor *a)
 {
 	static const u16 lengths[] = {1, 2, 4, 15, 16, 17, 64, 512, 512};
@@ -128,18 +157,12 @@ void mover_step(struct sim *s, struct sim_actor *a)
 	u64 start;
 
 	if (sim_below(a, 3) == 0)
-		first = watched[sim_below(a, WATCHED)] % HOST_HUGE_PAGES;
+		first = watched[any_page(s, a)] % HOST_HUGE_PAGES;
 	if (s->scenario->whole || n == HOST_HUGE_PAGES)
 		first = 0, n = HOST_HUGE_PAGES;
 	n = host_min(n, HOST_HUGE_PAGES - first);
 	start = (block < FIELD_BLOCKS ? s->field : A) + block * HUGE_SIZE + first * PAGE;
-	if (sim_below(a, 3))
-		move_out(a, start, start + n * PAGE);
-	else if (sim_below(a, 3) == 0)
-		move_across(a, start, start + n * PAGE);
-	else
-		move_home(start, start + n * PAGE);
-	sched_progress();
+	move_somewhere(a, start, start + n * PAGE);
 }
 
 void evict_step(struct sim *s, struct sim_actor *a)

@@ -184,7 +184,7 @@ static void begin(const struct sim_case *c)
 	if (sc->huge)
 		must(kernel_madvise(world->field, FIELD_BLOCKS * HUGE_SIZE, MADV_HUGEPAGE) == 0);
 	if (sc->huge || c->seed % 2)
-		for (u32 i = 0; i < WATCHED; i++)
+		for (u32 i = 0; i < world->n_watched; i++)
 			word_write(CPU_0, i);
 }
 
@@ -197,7 +197,7 @@ static void end(void)
 	host_posix_fail_alloc_at(0);
 	kernel_whims_set(&none);
 	for (u32 w = 0; w < WRITERS; w++)
-		for (u32 i = 0; i < WATCHED; i++) {
+		for (u32 i = 0; i < world->n_watched; i++) {
 			must(kernel_load(kernel_self(), word_address(w, i), &has) == 0);
 			word_check(w, i, has);
 		}
@@ -224,6 +224,7 @@ static void run(void *arg)
 	memset(world, 0, offsetof(struct sim, devices) + c->devices * sizeof(struct device));
 	world->scenario = sim_scenario_at(c->scenario);
 	world->n_devices = c->devices;
+	world->n_watched = world->scenario->pages ? world->scenario->pages : WATCHED;
 	sched_explore_here(false);
 	kernel_boot(&(struct kernel_whims){.steps = 64});
 	world->space = kernel_self();

@@ -68,6 +68,7 @@ struct device {
 struct sim {
 	const struct sim_scenario *scenario;
 	u32 n_devices;
+	u32 n_watched; /* pages that are used, of those that are watched */
 	struct mm *mm;
 	struct space *space;	       /* the process */
 	u64 field;		       /* its address */
@@ -132,10 +133,15 @@ void lane_step(struct sim *s, struct sim_actor *a);
 
 /* ---- steps.c, mapper.c ---- */
 
+/* Its index in watched. */
+u32 any_page(const struct sim *s, struct sim_actor *a);
 void cpu_step(struct sim *s, struct sim_actor *a);
 void read_step(struct sim *s, struct sim_actor *a);
 void direct_step(struct sim *s, struct sim_actor *a);
 void fork_step(struct sim *s, struct sim_actor *a);
+/* The first pages of the field, as many as are used. */
+void out_step(struct sim *s, struct sim_actor *a);
+void home_step(struct sim *s, struct sim_actor *a);
 void mover_step(struct sim *s, struct sim_actor *a);
 void evict_step(struct sim *s, struct sim_actor *a);
 void scrap_step(struct sim *s, struct sim_actor *a);

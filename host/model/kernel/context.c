@@ -179,10 +179,18 @@ bool context_readable(const struct context *c)
 
 static s64 give(void *buffer, const struct uffd_msg *msg)
 {
-	told("read event %x at %llx", 0, msg->event,
-	     msg->event == UFFD_EVENT_FORK	  ? 0
-	     : msg->event == UFFD_EVENT_PAGEFAULT ? PAGE_NUMBER(msg->arg.pagefault.address)
-						  : PAGE_NUMBER(msg->arg.remove.start));
+	static const char *const names[] = {
+	    [UFFD_EVENT_PAGEFAULT - UFFD_EVENT_PAGEFAULT] = "fault",
+	    [UFFD_EVENT_FORK - UFFD_EVENT_PAGEFAULT] = "FORK",
+	    [UFFD_EVENT_REMAP - UFFD_EVENT_PAGEFAULT] = "REMAP",
+	    [UFFD_EVENT_REMOVE - UFFD_EVENT_PAGEFAULT] = "REMOVE",
+	    [UFFD_EVENT_UNMAP - UFFD_EVENT_PAGEFAULT] = "UNMAP",
+	};
+	u64 address = msg->event == UFFD_EVENT_FORK	   ? KERNEL_USER_BASE
+		      : msg->event == UFFD_EVENT_PAGEFAULT ? msg->arg.pagefault.address
+							   : msg->arg.remove.start;
+
+	sched_note("reads %s of %s %lld", names[msg->event - UFFD_EVENT_PAGEFAULT], PLACE(address));
 	memcpy(buffer, msg, sizeof(*msg));
 	return sizeof(*msg);
 }
@@ -279,7 +287,7 @@ static int ioctl_register(struct context *c, u64 start, u64 length, u32 mode)
 	mmap_write_lock(s);
 	r = register_locked(c, start, start + length, mode);
 	mmap_write_unlock(s);
-	told("register %llx+%llx %d", r, PAGE_NUMBER(start), PAGE_COUNT(length), mode);
+	told("REGISTER %s %lld + %lld, mode %d", r, PLACE(start), PAGE_COUNT(length), (int)mode);
 	/* Who waits for a page there looks again, and is not stopped any more. */
 	if (!mode && !r)
 		context_wake(c, start, length);

@@ -106,7 +106,7 @@ again:
 static int fill_answer(struct context *c, u64 start, u64 length, bool wake, s64 done, __s64 *ret)
 {
 	*ret = done;
-	told("fill %llx+%llx", done, PAGE_NUMBER(start), PAGE_COUNT(length));
+	told("fill %s %lld + %lld", done, PLACE(start), PAGE_COUNT(length));
 	if (done < 0)
 		return (int)done;
 	if (wake) {

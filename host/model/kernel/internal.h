@@ -136,12 +136,22 @@ static inline void step(void)
 {
 	sched_point(POINT_MODEL, &kernel);
 }
-/* Tells the chart. */
-#define told(what, r, ...) sched_note(what ": %d", __VA_ARGS__, (int)(r))
-#define PAGE_NUMBER(address)                                                                       \
-	((long long)((address) >= KERNEL_USER_BASE ? (address)-KERNEL_USER_BASE                    \
-						   : (address)-host_arena_base()) /                \
-	 (long long)HOST_PAGE_SIZE)
+/* Tells the chart, and the result: pages that were done, or an error. */
+#define told(what, r, ...)                                                                         \
+	sched_note(what ": %d", __VA_ARGS__, (int)((r) > 0 ? (r) / (s64)HOST_PAGE_SIZE : (r)))
+/* For "%s %lld": a page of the process, or of the library's own memory. */
+#define PLACE(address) place_kind(address), place_page(address)
+static inline const char *place_kind(u64 address)
+{
+	return host_arena_contains((const void *)(uintptr_t)address) ? "staging" : "page";
+}
+static inline long long place_page(u64 address)
+{
+	bool own = host_arena_contains((const void *)(uintptr_t)address);
+
+	return (long long)((address - (own ? host_arena_base() : KERNEL_USER_BASE)) /
+			   HOST_PAGE_SIZE);
+}
 #define PAGE_COUNT(length) ((long long)((length) / HOST_PAGE_SIZE))
 /* Between two pages of many. */
 void step_pages(void);

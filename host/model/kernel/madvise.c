@@ -77,7 +77,7 @@ static int drop(struct space *s, u64 start, u64 end, bool lazily)
 		r = drop_area(s, a, at, &next, lazily);
 	}
 	mmap_read_unlock(s);
-	told("drop %llx+%llx", r, PAGE_NUMBER(start), PAGE_COUNT(end - start));
+	told("drop %s %lld + %lld", r, PLACE(start), PAGE_COUNT(end - start));
 	return r ? r : hole;
 }
 

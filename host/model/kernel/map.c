@@ -67,7 +67,7 @@ int kernel_mmap(u64 start, u64 length, u32 protection)
 					       .protection = protection});
 	areas_merge(s);
 	mmap_write_unlock(s);
-	told("mmap %llx+%llx", r, PAGE_NUMBER(start), PAGE_COUNT(length));
+	told("mmap %s %lld + %lld", r, PLACE(start), PAGE_COUNT(length));
 	step();
 	unmap_complete(&events);
 	return r;
@@ -85,7 +85,7 @@ int kernel_munmap(u64 start, u64 length)
 	mmap_write_lock(s);
 	r = unmap_locked(s, start, start + length, &events);
 	mmap_write_unlock(s);
-	told("munmap %llx+%llx", r, PAGE_NUMBER(start), PAGE_COUNT(length));
+	told("munmap %s %lld + %lld", r, PLACE(start), PAGE_COUNT(length));
 	step();
 	unmap_complete(&events);
 	return r;
@@ -106,7 +106,7 @@ int kernel_mprotect(u64 start, u64 length, u32 protection)
 		a->protection = protection;
 	areas_merge(s);
 	mmap_write_unlock(s);
-	told("mprotect %llx+%llx", r, PAGE_NUMBER(start), PAGE_COUNT(length));
+	told("mprotect %s %lld + %lld", r, PLACE(start), PAGE_COUNT(length));
 	return r;
 }
 
@@ -205,7 +205,7 @@ int kernel_mremap(u64 from, u64 to, u64 length, bool keep)
 	}
 	areas_merge(s);
 	mmap_write_unlock(s);
-	told("mremap %llx+%llx to %llx", r, PAGE_NUMBER(from), PAGE_COUNT(length), PAGE_NUMBER(to));
+	told("mremap %s %lld + %lld to %s %lld", r, PLACE(from), PAGE_COUNT(length), PLACE(to));
 	step();
 	unmap_complete(&early);
 	remap_complete(c, from, to, length);

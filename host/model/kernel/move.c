@@ -188,8 +188,8 @@ int move_ioctl(struct context *c, void *arg)
 		return -EINVAL;
 	kernel_counts.moves++;
 	moved = move_pages(c, move->dst, move->src, move->len);
-	told("MOVE %llx to %llx + %llx", moved, PAGE_NUMBER(move->src), PAGE_NUMBER(move->dst),
-	     PAGE_COUNT(move->len));
+	told("MOVE %s %lld + %lld to %s %lld", moved, PLACE(move->src), PAGE_COUNT(move->len),
+	     PLACE(move->dst));
 	move->move = moved;
 	if (moved < 0)
 		return (int)moved;

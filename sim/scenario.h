@@ -75,8 +75,6 @@ struct sim_scenario {
 	bool huge;   /* the field begins as huge pages */
 	bool whole;  /* and movers take whole blocks only */
 	bool memory; /* frames are ordinary memory, and pages move there */
-	bool events; /* there are some, for which there has to be memory: no allocation
-		      * fails (host/userfault/event.c) */
 	u32 block;   /* movers take this one only; 0: any */
 	struct kernel_whims whims;
 };

@@ -133,8 +133,7 @@ static u64 next_random(u64 *s)
 }
 
 /* Half of the runs have none, so that errors have no excuse; an eighth two. */
-static void choose_adversaries(struct sim_case *c, const struct sim_level *level,
-			       const struct sim_scenario *sc, u64 *random)
+static void choose_adversaries(struct sim_case *c, const struct sim_level *level, u64 *random)
 {
 	u32 n = (u32)(next_random(random) % 8);
 
@@ -143,7 +142,7 @@ static void choose_adversaries(struct sim_case *c, const struct sim_level *level
 		struct sim_adversary *a = &c->adversaries[i];
 
 		/* Every other one is an allocation: there are the most of these. */
-		a->kind = next_random(random) % 2 && !sc->events
+		a->kind = next_random(random) % 2
 			      ? ADVERSARY_ALLOC
 			      : level->adversaries[next_random(random) % level->n_adversaries];
 		a->n = 1 + (u32)(next_random(random) %
@@ -189,7 +188,7 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 	}
 	c->atomics = next_random(&random) % 2;
 	c->links = c->devices > 1 && next_random(&random) % 2;
-	choose_adversaries(c, level, sc, &random);
+	choose_adversaries(c, level, &random);
 }
 
 void sim_case_free(struct sim_case *c)

@@ -11,6 +11,14 @@
 #include "host/userfault/home.h"
 
 #define MANY_CHANGES 1024u
+#define MEMORY_TRIES 10000u /* ms */
+
+void memory_wait(u32 *tries)
+{
+	/* Losing an event would lose data; there is no one to tell. */
+	HOST_CHECK(++*tries < MEMORY_TRIES);
+	host_sleep(HOST_MSEC);
+}
 
 /* Can what waits last say this, too? To say more than was cleared is safe, and done where
  * events come faster than devices let go; what was unmapped is said exactly. changes_lock
@@ -42,6 +50,7 @@ static void join(struct change *last, const struct change *c)
 static void append(struct mm *mm, const struct change *change)
 {
 	struct change *c;
+	u32 tries = 0;
 
 	host_mutex_lock(&mm->changes_lock);
 	if (joins(mm, mm->changes_last, change)) {
@@ -50,9 +59,8 @@ static void append(struct mm *mm, const struct change *change)
 		return;
 	}
 	host_mutex_unlock(&mm->changes_lock);
-	c = host_alloc(sizeof(*c));
-	/* Losing an event would lose data; there is no one to tell. */
-	HOST_CHECK(c);
+	while (!(c = host_alloc(sizeof(*c))))
+		memory_wait(&tries);
 	*c = *change;
 	host_mutex_lock(&mm->changes_lock);
 	*mm->changes_tail = c;
@@ -70,8 +78,7 @@ void change_queue(struct mm *mm, u64 start, u64 end, enum mm_event event, struct
 
 void change_queue_remap(struct mm *mm, u64 start, u64 end, u64 to)
 {
-	append(mm,
-	       &(struct change){.start = start, .end = end, .event = MM_EVENT_REMAP, .to = to});
+	append(mm, &(struct change){.start = start, .end = end, .event = MM_EVENT_REMAP, .to = to});
 }
 
 static struct change *change_next(struct mm *mm)

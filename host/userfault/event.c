@@ -36,22 +36,24 @@ static void holder_rmap_set(struct mm *mm, const struct block *b, unsigned i, rm
 static void expand_here(struct mm *mm, struct block *b)
 {
 	entry_t *array;
+	u32 tries = 0;
 
 	if (b->pages)
 		return;
-	array = host_alloc(HOST_HUGE_PAGES * sizeof(*array));
 	/* Without it the event cannot be told apart from none: data would be lost. */
-	HOST_CHECK(array);
+	while (!(array = host_alloc(HOST_HUGE_PAGES * sizeof(*array))))
+		memory_wait(&tries);
 	block_expand(mm, b, &array);
 }
 
 static void list_frame(struct frame_list **list, u32 id, bool head)
 {
 	struct frame_list *l = *list;
+	u32 tries = 0;
 
 	if (!l || l->n == host_array_size(l->frames)) {
-		l = host_alloc(sizeof(*l));
-		HOST_CHECK(l); /* as in expand_here */
+		while (!(l = host_alloc(sizeof(*l))))
+			memory_wait(&tries);
 		l->next = *list;
 		l->n = 0;
 		*list = l;
@@ -178,6 +180,17 @@ static void event_remove(struct mm *mm, u64 start, u64 end)
 	event_drop(mm, start, end, MM_EVENT_CLEAR, ENTRY_MARKED);
 }
 
+/* It is there when the event is over. */
+static struct block *block_needed(struct mm *mm, u64 address)
+{
+	struct block *b;
+	u32 tries = 0;
+
+	while (!(b = block_make(mm, address)))
+		memory_wait(&tries);
+	return b;
+}
+
 static void page_remap(struct mm *mm, u64 from, u64 to)
 {
 	struct block *a = block_find(mm, from), *b;
@@ -186,8 +199,7 @@ static void page_remap(struct mm *mm, u64 from, u64 to)
 
 	if (!a || block_get(a, i) == entry(ENTRY_SYSTEM, 0))
 		return;
-	b = block_make(mm, to);
-	HOST_CHECK(b);
+	b = block_needed(mm, to);
 	expand_here(mm, a);
 	expand_here(mm, b);
 	e = a->pages[i];
@@ -198,9 +210,8 @@ static void page_remap(struct mm *mm, u64 from, u64 to)
 
 static void block_remap(struct mm *mm, struct block *a, u64 to)
 {
-	struct block *b = block_make(mm, to);
+	struct block *b = block_needed(mm, to);
 
-	HOST_CHECK(b);
 	host_free(b->pages);
 	b->pages = a->pages;
 	b->uniform = a->uniform;

@@ -494,6 +494,9 @@ int fault_repeat_due(struct mm *mm);
 int fault_stalled_due(struct mm *mm, int otherwise);
 /* Marks pages for an event; the gate is held for writing. */
 void event_apply(struct mm *mm, const struct uffd_msg *msg);
+/* There is no memory for what an event that was read has changed: a moment's wait for
+ * some, and after ten seconds the process is given up. The gate may be held. */
+void memory_wait(u32 *tries);
 
 /* ---- fork.c -------------------------------------------------------------- */
 int fork_init(struct mm *mm);

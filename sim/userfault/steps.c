@@ -118,7 +118,9 @@ void fork_step(struct sim *s, struct sim_actor *a)
 	if (!c.space)
 		return;
 	memcpy(c.after, s->writing, sizeof(c.after));
-	must(host_thread_start(&thread, "child", child_run, &c) == 0);
+	/* The child is there, whether or not there is memory for a fiber. */
+	while (host_thread_start(&thread, "child", child_run, &c))
+		host_sleep(HOST_USEC);
 	host_thread_join(&thread);
 	sched_progress();
 }

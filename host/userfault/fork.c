@@ -55,13 +55,14 @@ static void change_add(struct mm *mm, u64 start, u64 end, u64 to)
 {
 	u32 max = (mm->child.max + CHANGES) * 2;
 	struct child_change *more;
+	u32 tries = 0;
 
 	if (to == NOWHERE && change_join(mm, start, end))
 		return;
 	if (mm->child.n == mm->child.max) {
-		more = host_alloc(max * sizeof(*more));
 		/* Without it the child gets again what it has dropped. */
-		HOST_CHECK(more);
+		while (!(more = host_alloc(max * sizeof(*more))))
+			memory_wait(&tries);
 		if (mm->child.n)
 			host_memcpy(more, mm->child.changes, mm->child.n * sizeof(*more));
 		host_free(mm->child.changes);

@@ -157,8 +157,7 @@ static void bytes_left(struct transaction *t, unsigned i, u64 bytes)
 /* Makes [to, to + length) of frames read as zeros, and populated. */
 static void zero_frames(struct mm *mm, u64 to, u64 length)
 {
-	u64 end = to + length, done;
-	unsigned tries = 0;
+	u64 end = to + length, deadline = host_now() + 10 * HOST_SEC, done;
 	int r;
 
 	while (to < end) {
@@ -166,8 +165,12 @@ static void zero_frames(struct mm *mm, u64 to, u64 length)
 		to += done;
 		if (to == end)
 			return;
-		if (r == -EAGAIN && ++tries < 200) {
-			wait_for_reader(mm);
+		/* Events come and go, and memory is short for a moment only. */
+		if ((r == -EAGAIN || r == -ENOMEM) && host_now() < deadline) {
+			if (r == -EAGAIN)
+				wait_for_reader(mm);
+			else
+				host_sleep(HOST_MSEC);
 			continue;
 		}
 		/* A frame may still have what it had in an earlier use. */

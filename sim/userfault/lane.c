@@ -5,17 +5,28 @@
  */
 #include "sim/userfault/world.h"
 
+/* What only devices reach: a frame, or what the lane has for itself. */
+static u64 *lane_word(mm_pfn_t pfn, u64 offset, bool write)
+{
+	u8 *bytes;
+
+	if (pfn & MM_PFN_DEVICE)
+		bytes = frame_bytes(mm_pfn_page(world->mm, pfn), write);
+	else
+		bytes = kernel_touch((void *)mm_dma_map(world->mm, world, pfn, 0, true), write);
+	must(bytes);
+	return (u64 *)(void *)(bytes + offset);
+}
+
 static void lane_access(u64 address, mm_pfn_t pfn, u32 i)
 {
 	u64 has, *word;
 
-	if (pfn & MM_PFN_DEVICE) {
-		struct mm_page *page = mm_pfn_page(world->mm, pfn);
-
-		word = (u64 *)(void *)(frame_bytes(page, false) + address % PAGE);
+	if (pfn & (MM_PFN_DEVICE | MM_PFN_EXCLUSIVE)) {
+		word = lane_word(pfn, address % PAGE, false);
 		word_check(GPU, i, *word);
 		sched_point(POINT_COPY, word);
-		word = (u64 *)(void *)(frame_bytes(page, true) + address % PAGE);
+		word = lane_word(pfn, address % PAGE, true);
 		*word = word_begin(GPU, i);
 		word_end(GPU, i);
 		return;
@@ -33,7 +44,15 @@ static bool lane_keep(void *arg, struct mm_page *page)
 	return true;
 }
 
-static bool lane_try(u32 i)
+static bool lane_keep_none(void *arg, struct mm_page *page)
+{
+	(void)arg;
+	(void)page;
+	return false;
+}
+
+/* take: for the lane alone. */
+static bool lane_try(u32 i, bool take)
 {
 	u64 address = word_address(GPU, i), start = host_align_down(address, PAGE);
 	mm_pfn_t pfn = 0;
@@ -43,11 +62,12 @@ static bool lane_try(u32 i)
 				    .end = start + PAGE,
 				    .pfns = &pfn,
 				    .flags = MM_FAULT_IN | MM_FAULT_WRITE,
-				    .keep = lane_keep};
+				    .keep = take ? lane_keep_none : lane_keep,
+				    .owner = world};
 
 	must(mm_sync(world->mm, start, start + PAGE) == 0);
 	rf.seq = mm_notifier_read_begin(&world->notifier);
-	if (mm_range_fault(&rf))
+	if (take ? mm_make_exclusive(&rf, 0) : mm_range_fault(&rf))
 		return false;
 	host_mutex_lock(&world->lane_lock);
 	if (mm_notifier_read_retry(&world->notifier, rf.seq)) {
@@ -62,16 +82,27 @@ static bool lane_try(u32 i)
 	return true;
 }
 
-void lane_step(struct sim *s, struct sim_actor *a)
+static void lane_write(struct sim *s, u32 i, bool take)
 {
-	u32 i = any_page(s, a);
 	bool done = false;
 
-	sched_note("the lane writes page %u", watched[i]);
+	sched_note("the lane %s page %u", take ? "takes" : "writes", watched[i]);
 	host_read_lock(&s->pause);
 	for (u32 tries = 0; !done && tries < 30; tries++)
-		done = lane_try(i);
+		done = lane_try(i, take);
 	host_read_unlock(&s->pause);
+}
+
+void lane_step(struct sim *s, struct sim_actor *a)
+{
+	lane_write(s, any_page(s, a), false);
+}
+
+void take_step(struct sim *s, struct sim_actor *a)
+{
+	u32 i = any_page(s, a);
+
+	lane_write(s, i, sim_below(a, 4) != 0);
 }
 
 /* ---- Its notifier -------------------------------------------------------------- */

@@ -130,6 +130,8 @@ void lane_destroy(void);
 /* Given to userfault_open: no device writes around a fork. */
 extern const struct userfault_hooks lane_hooks;
 void lane_step(struct sim *s, struct sim_actor *a);
+/* The same, and most often the page is taken for the lane alone first. */
+void take_step(struct sim *s, struct sim_actor *a);
 
 /* ---- steps.c, mapper.c ---- */
 

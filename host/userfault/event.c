@@ -225,13 +225,71 @@ static void block_remap(struct mm *mm, struct block *a, u64 to)
 	b->small_backed = a->small_backed;
 }
 
+/* ---- Events in another order than the changes ------------------------------------
+ * The kernel queues an event after it has let go of the lock that the change was made
+ * under. So a mapping may have moved to a place whose unmapping is told later than the
+ * move. As long as an event may be on its way (none can be placed, events_unread) since a
+ * move was read, an unmapping is believed only of what this home has not registered: what
+ * is new there cannot be, as none is registered meanwhile.
+ */
+
+static bool is_registered(struct mm *mm, u64 start, u64 end)
+{
+	struct uffdio_range range = {.start = start, .len = end - start};
+
+	/* To another's the kernel says that it is taken. */
+	if (uffd_register(mm, mm->probe_fd, start, end - start, UFFDIO_REGISTER_MODE_MISSING) ==
+	    -EBUSY)
+		return true;
+	(void)mm->sys->ioctl(mm->probe_fd, UFFDIO_UNREGISTER, &range);
+	return false;
+}
+
+static void event_unmap(struct mm *mm, u64 start, u64 end)
+{
+	struct userfault_vma v;
+
+	if (mm->moved_here && !events_unread(mm))
+		mm->moved_here = false;
+	for (u64 at = start, stop; at < end; at = stop) {
+		stop = end;
+		if (mm->moved_here && mm->sys->vma(at, &v) == 0 && v.start < end) {
+			stop = v.start > at ? v.start : host_min(end, v.end);
+			if (v.start <= at && is_registered(mm, at, stop)) {
+				/* Devices may have mapped what was here before. */
+				change_queue(mm, at, stop, MM_EVENT_CLEAR, NULL);
+				continue;
+			}
+		}
+		event_drop(mm, at, stop, MM_EVENT_UNMAP, 0);
+	}
+}
+
+static bool any_held(struct mm *mm, u64 start, u64 end)
+{
+	for (struct block *b = block_next(mm, start, end); b;
+	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end))
+		if (b->pages || b->uniform != entry(ENTRY_SYSTEM, 0))
+			return true;
+	return false;
+}
+
+/* What was at the new place is gone, told or not. */
+static void make_room(struct mm *mm, u64 start, u64 end)
+{
+	if (any_held(mm, start, end))
+		event_drop(mm, start, end, MM_EVENT_UNMAP, 0);
+	for (struct block *b = block_next(mm, start, end); b;
+	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end))
+		b->registered_start = b->registered_end = 0;
+	mm->moved_here = true;
+}
+
 static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 {
 	u64 end = from + length;
 
-	for (struct block *b = block_next(mm, to, to + length); b;
-	     b = block_next(mm, b->address + HOST_HUGE_SIZE, to + length))
-		b->registered_start = b->registered_end = 0;
+	make_room(mm, to, to + length);
 	for (struct block *a = block_next(mm, from, end); a;
 	     a = block_next(mm, a->address + HOST_HUGE_SIZE, end)) {
 		unsigned first, last;
@@ -273,8 +331,7 @@ void event_apply(struct mm *mm, const struct uffd_msg *msg)
 		break;
 	case UFFD_EVENT_UNMAP:
 		if (!staging_contains(mm, msg->arg.remove.start))
-			event_drop(mm, msg->arg.remove.start, msg->arg.remove.end, MM_EVENT_UNMAP,
-				   0);
+			event_unmap(mm, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	}
 }

@@ -307,6 +307,7 @@ static void child(void)
 	mm->sys->close(mm->fd);
 	if (mm->watch_fd >= 0)
 		mm->sys->close(mm->watch_fd);
+	mm->sys->close(mm->probe_fd);
 	mm->sys->close(mm->kick_fd);
 	spare_fds_close(mm);
 	userfault_sys_fini();

@@ -250,6 +250,8 @@ struct mm {
 	const struct userfault_sys *sys;
 	int fd;		 /* U: user memory and staging */
 	int watch_fd;	 /* W: memory that stays in place (WP_ASYNC); -1: none */
+	int probe_fd;	 /* has nothing: asks what U has registered, see event.c */
+	bool moved_here; /* a move was read, and events older than it may follow; gate */
 	u32 watching;	 /* atomic: something was registered with it */
 	int kick_fd;	 /* eventfd that ends the reader's poll */
 	int spare_fds[SPARE_FDS]; /* places for a child's descriptor; -1: none */

@@ -18,6 +18,9 @@ static int open_contexts(struct mm *mm)
 	if (mm->fd < 0)
 		return mm->fd;
 	mm->watch_fd = userfault_open_watch(mm->sys, &mm->info);
+	mm->probe_fd = userfault_open_probe(mm->sys, &mm->info);
+	if (mm->probe_fd < 0)
+		return mm->probe_fd;
 	mm->restricted = !(mm->info.caps & MM_CAP_ANY_MEMORY);
 	while (mm->sys->libc && mm->n_libc < host_array_size(mm->libc) &&
 	       mm->sys->libc(mm->n_libc, &mm->libc[mm->n_libc].start,
@@ -44,6 +47,8 @@ static void close_contexts(struct mm *mm)
 		mm->sys->close(mm->fd);
 	if (mm->watch_fd >= 0)
 		mm->sys->close(mm->watch_fd);
+	if (mm->probe_fd >= 0)
+		mm->sys->close(mm->probe_fd);
 	userfault_sys_fini();
 }
 
@@ -59,7 +64,7 @@ int userfault_open(u32 without, const struct userfault_hooks *hooks, struct mm *
 		return -ENOMEM;
 	mm->sys = &userfault_sys_here;
 	mm->without = without;
-	mm->fd = mm->watch_fd = -1;
+	mm->fd = mm->watch_fd = mm->probe_fd = -1;
 	if (hooks)
 		mm->hooks = *hooks;
 	r = userfault_sys_init();

@@ -152,6 +152,18 @@ int userfault_open_watch(const struct userfault_sys *sys, const struct userfault
 	return fd;
 }
 
+int userfault_open_probe(const struct userfault_sys *sys, const struct userfault_info *info)
+{
+	struct uffdio_api got;
+	int fd = sys->open(info->kernel_faults ? 0 : UFFD_USER_MODE_ONLY, info->through_device);
+
+	if (fd >= 0 && api(sys, fd, 0, &got)) {
+		sys->close(fd);
+		return -EOPNOTSUPP;
+	}
+	return fd;
+}
+
 int userfault_probe(u32 without, struct userfault_info *ret)
 {
 	int fd;

@@ -11,5 +11,7 @@ int userfault_open_context(const struct userfault_sys *sys, u32 without,
 			   struct userfault_info *info);
 /* A context for memory that stays where it is (any mapping, only events). */
 int userfault_open_watch(const struct userfault_sys *sys, const struct userfault_info *info);
+/* One that never has anything, and hears of nothing. */
+int userfault_open_probe(const struct userfault_sys *sys, const struct userfault_info *info);
 
 #endif

@@ -13,6 +13,7 @@
  *   lane.c        the lane, and its notifier
  *   steps.c       what actors do
  *   mapper.c      memory whose addresses are used again
+ *   handover.c    addresses that go from one thread to another
  *   scenarios.c   who does it
  *
  * All of it is compiled with -DHOST_MODEL and linked with host/userfault and
@@ -83,6 +84,7 @@ struct sim {
 	struct host_waitq lane_waitq;
 	u64 open;		  /* page that is accessed, or 0; atomic */
 	struct host_rwlock pause; /* RANK_RUNTIME: read by the lane, written around forks */
+	bool handed; /* see handover.c */
 	struct device devices[DEVICES];
 };
 /* The one that runs: for callbacks that have no argument of ours. */
@@ -133,7 +135,7 @@ void lane_step(struct sim *s, struct sim_actor *a);
 /* The same, and most often the page is taken for the lane alone first. */
 void take_step(struct sim *s, struct sim_actor *a);
 
-/* ---- steps.c, mapper.c ---- */
+/* ---- steps.c, mapper.c, handover.c ---- */
 
 /* Its index in watched. */
 u32 any_page(const struct sim *s, struct sim_actor *a);
@@ -151,6 +153,8 @@ void drop_scrap_step(struct sim *s, struct sim_actor *a);
 void drop_step(struct sim *s, struct sim_actor *a);
 void daemon_step(struct sim *s, struct sim_actor *a);
 void mapper_step(struct sim *s, struct sim_actor *a);
+void give_step(struct sim *s, struct sim_actor *a);
+void take_place_step(struct sim *s, struct sim_actor *a);
 
 extern const struct sim_scenario userfault_scenarios[];
 

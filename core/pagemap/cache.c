@@ -75,7 +75,7 @@ static bool activate(struct gpusvm_pagemap *pagemap, struct mm_region *made)
 	if (!pagemap->region && !made)
 		return false;
 	if (!pagemap->region)
-		pagemap->region = made;
+		host_store_release(&pagemap->region, made); /* idle_bytes() looks */
 	/* An exchange, not a store: what users before did comes before what is done when
 	 * this use is over, too. */
 	(void)host_xchg(&pagemap->ref.count, 1);
@@ -124,7 +124,7 @@ bool gpusvm_pagemap_cache_shrink(struct gpusvm_pagemap_cache *cache)
 	idle = !host_load_seq(&pagemap->ref.count);
 	if (idle) {
 		region = pagemap->region;
-		pagemap->region = NULL;
+		host_store_release(&pagemap->region, NULL);
 		scratch = host_xchg(&pagemap->scratch, NULL);
 	}
 	host_mutex_unlock(&cache->lock);

@@ -21,7 +21,7 @@ static struct {
 	u32 locked;
 	u32 failures; /* allocations that did; atomic */
 	u64 ids;
-	struct host_shrinker *first;
+	struct host_shrinker *first; /* looked at without the lock, too */
 } list HOST_STATIC;
 
 static void list_lock(void)
@@ -96,7 +96,7 @@ int host_shrinker_register(struct host_shrinker *s, const char *name,
 	list_lock();
 	s->id = ++list.ids;
 	s->next = list.first;
-	list.first = s;
+	host_store_release(&list.first, s);
 	list_unlock();
 	return 0;
 }
@@ -109,7 +109,7 @@ void host_shrinker_unregister(struct host_shrinker *s)
 	list_lock();
 	for (at = &list.first; *at != s; at = &(*at)->next)
 		HOST_CHECK(*at);
-	*at = s->next;
+	host_store_release(at, s->next);
 	list_unlock();
 	do {
 		list_lock();

@@ -82,7 +82,7 @@ static void test_a_failed_allocation(void **state)
 	shrinkers_memory_failed();
 	wait_for(&a.asked, 1);
 	host_work_flush(&none.shrinker.work);
-	assert_int_equal(none.asked, 0);
+	assert_int_equal(host_load_acquire(&none.asked), 0);
 	host_shrinker_unregister(&a.shrinker);
 	host_shrinker_unregister(&none.shrinker);
 }
@@ -146,7 +146,7 @@ static void test_the_kernel_says_so(void **state)
 			host_sleep(HOST_MSEC);
 			now = host_read_once(&a.shrinker.looked_at);
 		}
-		assert_int_equal(a.asked, 0);
+		assert_int_equal(host_load_acquire(&a.asked), 0);
 		say(1000 + (i ? 0 : 3600 * 1000000ull), 1 + i);
 		wait_for(&a.asked, 1);
 		/* It has nothing more, and is left alone; until it wakes again. */
@@ -208,8 +208,8 @@ static void test_unregister_waits(void **state)
 	assert_int_equal(pthread_create(&lets, NULL, let_go, &a), 0);
 	wait_for(&a.inside, 1);
 	host_shrinker_unregister(&a.shrinker);
-	assert_int_equal(a.inside, 0);
-	assert_int_equal(a.asked, 1);
+	assert_int_equal(host_load_acquire(&a.inside), 0);
+	assert_int_equal(host_load_acquire(&a.asked), 1);
 	pthread_join(shrinks, NULL);
 	pthread_join(lets, NULL);
 }

@@ -273,7 +273,8 @@ void sim_case_record(struct sim_case *c, struct sim_result *ret)
 void sim_explore(struct sim_case *c, uint32_t preemptions, uint64_t max_runs, uint64_t max_ns,
 		 struct sim_explored *explored, struct sim_result *ret)
 {
-	struct sched_explore_options bounds = {preemptions, max_runs, max_ns};
+	struct sched_explore_options bounds = {
+	    .preemptions = preemptions, .max_runs = max_runs, .max_time = max_ns};
 	struct sched_options options;
 	struct sched_explored done;
 	const struct sim_level *level = options_of(c, &options);

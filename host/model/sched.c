@@ -9,8 +9,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "host/model/sched_internal.h"
 #include "host/posix/shrinker.h"
+#include "host/model/sched_order.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -170,7 +170,7 @@ void sched_progress(void)
 
 /* ---- Points -------------------------------------------------------------------- */
 
-static void tell(enum sched_point_kind kind, const void *object)
+static void tell(enum sched_point_kind kind, const void *object, bool waits)
 {
 	struct sched_event event = {
 	    .fiber = sched.current,
@@ -179,6 +179,7 @@ static void tell(enum sched_point_kind kind, const void *object)
 	    .what = sched_place.what,
 	    .function = sched_place.function,
 	    .object = object,
+	    .waits = waits,
 	    .now = sched.now,
 	};
 
@@ -186,13 +187,13 @@ static void tell(enum sched_point_kind kind, const void *object)
 }
 
 /* Counts the point and looks at clock and limits. */
-static void count(enum sched_point_kind kind, const void *object)
+static void count(enum sched_point_kind kind, const void *object, bool waits)
 {
 	sched.points++;
 	sched.self->points++;
 	sched.now += POINT_NS;
 	if (host_unlikely(sched.options.watch != NULL))
-		tell(kind, object);
+		tell(kind, object, waits);
 	if (host_unlikely(sched.now >= sched.next_deadline))
 		time_expire();
 	if (host_unlikely(sched.points >= sched.stop_at))
@@ -217,7 +218,7 @@ void sched_point(enum sched_point_kind kind, const void *object)
 {
 	if (!sched.active || sched.self->quiet)
 		return;
-	count(kind, object);
+	count(kind, object, false);
 	if (sched.runnable != bit(sched.current))
 		choose(kind, object);
 }
@@ -233,7 +234,7 @@ bool sched_block(enum sched_point_kind kind, const void *object, u64 deadline)
 	struct sched_fiber *self = sched.self;
 
 	HOST_CHECK(sched.active && !self->quiet);
-	count(kind, object);
+	count(kind, object, true);
 	self->kind = kind;
 	self->object = object;
 	self->deadline = deadline;
@@ -272,7 +273,7 @@ void sched_yield_lazy(void)
 {
 	if (!sched.active || sched.self->quiet)
 		return;
-	count(POINT_RELAX, NULL);
+	count(POINT_RELAX, NULL, false);
 	if (sched.runnable == bit(sched.current)) {
 		sched.now += HOST_USEC / 10;
 		return;
@@ -289,7 +290,7 @@ static void fiber_main(void)
 
 	fiber_entered();
 	if (host_unlikely(sched.options.watch != NULL))
-		tell(POINT_START, NULL);
+		tell(POINT_START, NULL, false);
 	self->fn(self->arg);
 	HOST_CHECK(!self->quiet);
 	sched_point(POINT_END, self);
@@ -329,6 +330,7 @@ int sched_spawn(const char *name, void (*fn)(void *), void *arg, u32 *ret)
 	    (sched.options.seed + 1) * 0x9e3779b97f4a7c15ull + *ret * 0x632be59bd9b4e019ull;
 	fiber_make(&fiber->context, stack, fiber_main);
 	pick_spawned(*ret);
+	order_spawn(*ret);
 	sched.runnable |= bit(*ret);
 	return 0;
 }
@@ -371,7 +373,7 @@ void sched_note(const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	sched_place.what = text;
-	tell(POINT_NOTE, NULL);
+	tell(POINT_NOTE, NULL, false);
 	sched_place = place;
 }
 

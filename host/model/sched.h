@@ -88,7 +88,11 @@ enum sched_point_kind {
 	POINT_START, /* a fiber begins */
 	POINT_END,
 	POINT_LOCK,
+	POINT_TRYLOCK,
 	POINT_UNLOCK,
+	POINT_READ_LOCK, /* shared with other readers */
+	POINT_READ_UNLOCK,
+	POINT_WRITE_LOCK,
 	POINT_WAIT,
 	POINT_WAKE,
 	POINT_ATOMIC,
@@ -112,6 +116,7 @@ struct sched_event {
 	enum sched_point_kind kind;
 	const char *what, *function; /* what: of the object, in the source's words */
 	const void *object;
+	bool waits; /* it cannot go on until it is woken, or late */
 	u64 now;
 };
 
@@ -165,9 +170,12 @@ struct sched_explore_options {
 	u32 preemptions; /* at most in one run */
 	u64 max_runs;	 /* 0: no limit */
 	u64 max_time;	 /* ns of the machine's clock; 0: no limit */
+	bool all;	 /* those that only differ in steps that commute, too: for tests */
 };
 struct sched_explored {
-	u64 runs, points;
+	u64 runs;      /* to the end */
+	u64 cut;       /* begun, and left when they were known to repeat another */
+	u64 points;    /* of all */
 	bool complete; /* nothing is left within the bound */
 };
 /* While off (it is on at first), what comes is done by default in each run: setting up
@@ -177,7 +185,9 @@ void sched_explore_here(bool on);
  * that may differ: two steps commute unless they touch one object and the pair could
  * have come in the other order (dynamic partial order reduction, with the points that
  * a bound needs: Coons, Musuvathi, McKinley 2013). Steps on memory that no point
- * tells of count as commuting. Ends with the first run that is not SCHED_OK: *ret. */
+ * tells of count as commuting. Ends with the first run that is not SCHED_OK: *ret.
+ * A limit: that writers who wait keep readers out ends turns without a preemption; where
+ * it does, few orders that need two preemptions more may be left out. */
 void sched_explore(const struct sched_options *options, const struct sched_explore_options *bounds,
 		   void (*fn)(void *), void *arg, struct sched_explored *explored,
 		   struct sched_outcome *ret);

@@ -7,7 +7,7 @@
  * allows. Misuse (a lock that is no lock any more, given back by another) ends
  * the run. The order of locks is host/posix/rank.c's to check.
  */
-#include "host/model/sched_internal.h"
+#include "host/model/sched_order.h"
 
 #include <string.h>
 
@@ -78,7 +78,7 @@ void host_mutex_lock(struct host_mutex *m)
 bool host_mutex_trylock(struct host_mutex *m)
 {
 	check_magic(m->magic, MUTEX_MAGIC, "mutex");
-	sched_point(POINT_LOCK, m);
+	sched_point(POINT_TRYLOCK, m);
 	if (m->owner)
 		return false;
 	m->owner = self_mark();
@@ -118,12 +118,12 @@ void host_read_lock(struct host_rwlock *l)
 {
 	check_magic(l->magic, RWLOCK_MAGIC, "rwlock");
 	rank_check(l, (enum host_lock_rank)l->rank);
-	sched_point(POINT_LOCK, l);
+	sched_point(POINT_READ_LOCK, l);
 	if (l->writer || l->waiting_writers)
 		host_posix_may_block();
 	while (l->writer || l->waiting_writers) {
 		l->waiting_readers++;
-		sched_block(POINT_LOCK, l, HOST_FOREVER);
+		sched_block(POINT_READ_LOCK, l, HOST_FOREVER);
 		check_magic(l->magic, RWLOCK_MAGIC, "rwlock");
 		l->waiting_readers--;
 	}
@@ -131,11 +131,11 @@ void host_read_lock(struct host_rwlock *l)
 	rank_acquired(l, (enum host_lock_rank)l->rank, false);
 }
 
-static void rwlock_released(struct host_rwlock *l)
+static void rwlock_released(struct host_rwlock *l, enum sched_point_kind kind)
 {
 	if (l->waiting_readers || l->waiting_writers)
 		sched_wake(l);
-	sched_point(POINT_UNLOCK, l);
+	sched_point(kind, l);
 }
 
 void host_read_unlock(struct host_rwlock *l)
@@ -145,19 +145,19 @@ void host_read_unlock(struct host_rwlock *l)
 	if (!l->readers)
 		sched_fail(SCHED_LOCK_ORDER, "a rwlock is given back that no one reads under");
 	l->readers--;
-	rwlock_released(l);
+	rwlock_released(l, POINT_READ_UNLOCK);
 }
 
 void host_write_lock(struct host_rwlock *l)
 {
 	check_magic(l->magic, RWLOCK_MAGIC, "rwlock");
 	rank_check(l, (enum host_lock_rank)l->rank);
-	sched_point(POINT_LOCK, l);
+	sched_point(POINT_WRITE_LOCK, l);
 	if (l->writer || l->readers)
 		host_posix_may_block();
 	while (l->writer || l->readers) {
 		l->waiting_writers++;
-		sched_block(POINT_LOCK, l, HOST_FOREVER);
+		sched_block(POINT_WRITE_LOCK, l, HOST_FOREVER);
 		check_magic(l->magic, RWLOCK_MAGIC, "rwlock");
 		l->waiting_writers--;
 	}
@@ -168,7 +168,7 @@ void host_write_lock(struct host_rwlock *l)
 bool host_write_trylock(struct host_rwlock *l)
 {
 	check_magic(l->magic, RWLOCK_MAGIC, "rwlock");
-	sched_point(POINT_LOCK, l);
+	sched_point(POINT_TRYLOCK, l);
 	if (l->writer || l->readers)
 		return false;
 	l->writer = self_mark();
@@ -183,7 +183,7 @@ void host_write_unlock(struct host_rwlock *l)
 	if (l->writer != self_mark())
 		sched_fail(SCHED_LOCK_ORDER, "a rwlock is given back by one that does not hold it");
 	l->writer = 0;
-	rwlock_released(l);
+	rwlock_released(l, POINT_UNLOCK);
 }
 
 bool host_mutex_held(const struct host_mutex *m)
@@ -311,5 +311,6 @@ void host_thread_join(struct host_thread *t)
 	host_posix_may_block();
 	while (!sched_over(t->fiber))
 		sched_block(POINT_JOIN, &sched.fibers[t->fiber], HOST_FOREVER);
+	order_join(t->fiber);
 	*t = (struct host_thread){0};
 }

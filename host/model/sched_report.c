@@ -36,15 +36,28 @@ const char *sched_result_name(enum sched_result result)
 const char *sched_point_name(enum sched_point_kind kind)
 {
 	static const char *const names[POINT_KINDS] = {
-	    [POINT_START] = "begins",  [POINT_END] = "ends",
-	    [POINT_LOCK] = "lock",     [POINT_UNLOCK] = "unlock",
-	    [POINT_WAIT] = "wait",     [POINT_WAKE] = "wake",
-	    [POINT_ATOMIC] = "atomic", [POINT_ALLOC] = "alloc",
-	    [POINT_FREE] = "free",     [POINT_COPY] = "copy",
-	    [POINT_SLEEP] = "sleep",   [POINT_RELAX] = "busy",
-	    [POINT_JOIN] = "join",     [POINT_WORK] = "work",
-	    [POINT_FAULT] = "fault",   [POINT_NOTIFIER] = "notifier",
-	    [POINT_FLUSH] = "flush",   [POINT_MODEL] = "step",
+	    [POINT_START] = "begins",
+	    [POINT_END] = "ends",
+	    [POINT_LOCK] = "lock",
+	    [POINT_UNLOCK] = "unlock",
+	    [POINT_WRITE_LOCK] = "write lock",
+	    [POINT_TRYLOCK] = "trylock",
+	    [POINT_READ_LOCK] = "read lock",
+	    [POINT_READ_UNLOCK] = "read unlock",
+	    [POINT_WAIT] = "wait",
+	    [POINT_WAKE] = "wake",
+	    [POINT_ATOMIC] = "atomic",
+	    [POINT_ALLOC] = "alloc",
+	    [POINT_FREE] = "free",
+	    [POINT_COPY] = "copy",
+	    [POINT_SLEEP] = "sleep",
+	    [POINT_RELAX] = "busy",
+	    [POINT_JOIN] = "join",
+	    [POINT_WORK] = "work",
+	    [POINT_FAULT] = "fault",
+	    [POINT_NOTIFIER] = "notifier",
+	    [POINT_FLUSH] = "flush",
+	    [POINT_MODEL] = "step",
 	    [POINT_NOTE] = "-",
 	};
 
@@ -127,6 +140,8 @@ static void add_wait(struct sched_outcome *outcome, u32 i)
 	} else {
 		switch (f->kind) {
 		case POINT_LOCK:
+		case POINT_READ_LOCK:
+		case POINT_WRITE_LOCK:
 			report_add(outcome, "waits for ");
 			add_lock(outcome, f);
 			break;

@@ -666,6 +666,140 @@ static void test_exhaustive(void **state)
 	printf("# %llu runs\n", (unsigned long long)ret.runs);
 }
 
+/* Programs of a few steps on a few locks and words, by chance: what is left out must be
+ * the same as something that is not. */
+u64 order_hash(void); /* host/model/sched_order.h */
+
+#define PROGRAMS 60u
+#define PROGRAM_FIBERS 3u
+#define PROGRAM_STEPS 4u
+#define ORDERS 100000u
+
+static struct {
+	u64 seed;
+	struct host_mutex lock;
+	struct host_rwlock rwlock;
+	struct host_waitq waitq;
+	u32 words[2];
+	bool writers; /* it may take the rwlock for writing */
+	u64 *orders;
+	u32 n_orders;
+} program;
+
+static void program_step(u64 what)
+{
+	what %= 7;
+	switch (what == 2 && !program.writers ? 0 : what) {
+	case 0:
+		host_mutex_lock(&program.lock);
+		host_write_once(&program.words[0], 1);
+		host_mutex_unlock(&program.lock);
+		break;
+	case 1:
+		host_read_lock(&program.rwlock);
+		host_load_acquire(&program.words[1]);
+		host_read_unlock(&program.rwlock);
+		break;
+	case 2:
+		host_write_lock(&program.rwlock);
+		host_write_unlock(&program.rwlock);
+		break;
+	case 3:
+		host_wake_all(&program.waitq);
+		break;
+	case 4:
+		if (host_mutex_trylock(&program.lock))
+			host_mutex_unlock(&program.lock);
+		break;
+	default:
+		host_store_release(&program.words[what % 2], 1);
+	}
+}
+
+static void program_fiber(void *arg)
+{
+	u64 x = program.seed * 0x9e3779b97f4a7c15ull + (u64)(uintptr_t)arg;
+
+	for (u32 i = 0; i < PROGRAM_STEPS; i++) {
+		x = x * 0xd1342543de82ef95ull + 0x2545f4914f6cdd1dull;
+		program_step(x >> 33);
+	}
+}
+
+static void note_order(u64 hash)
+{
+	for (u32 i = 0; i < program.n_orders; i++)
+		if (program.orders[i] == hash)
+			return;
+	HOST_CHECK(program.n_orders < ORDERS);
+	program.orders[program.n_orders++] = hash;
+}
+
+static void program_run(void *arg)
+{
+	struct host_thread threads[PROGRAM_FIBERS];
+
+	host_mutex_init(&program.lock, RANK_LEAF);
+	host_rwlock_init(&program.rwlock, RANK_LEAF);
+	host_waitq_init(&program.waitq);
+	for (u32 i = 0; i < PROGRAM_FIBERS; i++)
+		HOST_CHECK(host_thread_start(&threads[i], "program", program_fiber,
+					     (void *)(uintptr_t)(i + 1)) == 0);
+	for (u32 i = 0; i < PROGRAM_FIBERS; i++)
+		host_thread_join(&threads[i]);
+	note_order(order_hash());
+	host_mutex_destroy(&program.lock);
+	host_rwlock_destroy(&program.rwlock);
+	host_waitq_destroy(&program.waitq);
+}
+
+static int compare_orders(const void *a, const void *b)
+{
+	return *(const u64 *)a < *(const u64 *)b ? -1 : *(const u64 *)a > *(const u64 *)b;
+}
+
+/* The orders of steps that runs of the program have, sorted, malloc'd. */
+static u64 *orders_of(u64 seed, bool all, u32 preemptions, struct sched_explored *ret, u32 *n)
+{
+	struct sched_options options = {.atomics = true};
+	struct sched_explore_options bounds = {.preemptions = preemptions, .all = all};
+
+	program.seed = seed;
+	program.writers = preemptions < 2;
+	program.n_orders = 0;
+	program.orders = malloc(ORDERS * sizeof(u64));
+	sched_explore(&options, &bounds, program_run, NULL, ret, &outcome);
+	assert_int_equal(outcome.result, SCHED_OK);
+	assert_true(ret->complete);
+	qsort(program.orders, program.n_orders, sizeof(u64), compare_orders);
+	*n = program.n_orders;
+	return program.orders;
+}
+
+static void test_exhaustive_leaves_nothing_out(void **state)
+{
+	u64 runs[2] = {0}, orders = 0;
+
+	for (u64 seed = 1; seed <= PROGRAMS; seed++) {
+		struct sched_explored few, all;
+		u32 bound = seed % 3, n_few, n_all;
+		u64 *some = orders_of(seed, false, bound, &few, &n_few);
+		u64 *every = orders_of(seed, true, bound, &all, &n_all);
+
+		if (n_few != n_all)
+			fail_msg("program %llu has %u orders, %u were found",
+				 (unsigned long long)seed, n_all, n_few);
+		assert_memory_equal(some, every, n_all * sizeof(u64));
+		runs[0] += few.runs;
+		runs[1] += all.runs;
+		orders += n_all;
+		free(some);
+		free(every);
+	}
+	printf("# %llu orders in %llu runs, of %llu\n", (unsigned long long)orders,
+	       (unsigned long long)runs[0], (unsigned long long)runs[1]);
+}
+
 /* ---- Speed: told, not asserted
  * ---------------------------------------------------------------------------- */
 
@@ -718,6 +852,7 @@ int main(void)
 	    cmocka_unit_test(test_fiber_local_variables),
 	    cmocka_unit_test(test_same_seed_same_run),
 	    cmocka_unit_test(test_exhaustive),
+	    cmocka_unit_test(test_exhaustive_leaves_nothing_out),
 	    cmocka_unit_test(test_speed),
 	};
 

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * sched_order.c: the order of steps, by vector clocks. An object's clock for writers is
+ * what a reader comes after; a writer comes after its readers' as well.
+ *
+ * Giving a lock back races with asking for it, too: before it, who asks has to wait, and
+ * its turn ends without a preemption. A lock that was asked for in vain, and is waited
+ * for, was not accessed; but a writer that waits keeps new readers out.
+ */
+#include "host/model/sched_order.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TABLE_BITS 12u
+#define TABLE (1u << TABLE_BITS)
+#define NOBODY SCHED_FIBERS
+
+struct clock {
+	u32 step[SCHED_FIBERS];
+};
+
+struct seen {
+	u32 step, decision;
+};
+
+/* What is known of an object: its last write, and the reads since. */
+struct object {
+	const void *key;
+	u32 run; /* else it is of an earlier one */
+	u32 writer, giver;
+	struct seen write, given; /* given: back, of a lock */
+	u64 readers;		  /* bits */
+	struct seen read[SCHED_FIBERS];
+	struct clock written, used;
+	u64 history, reads; /* hashes: of its last write; of the reads since, summed */
+};
+
+static struct {
+	struct object *table;
+	u32 run, steps, used;
+	struct clock fibers[SCHED_FIBERS];
+	u64 histories[SCHED_FIBERS]; /* hashes: of each fiber's last step */
+	u64 hash;
+	/* What each fiber does when it goes on. */
+	struct {
+		const void *object;
+		enum sched_point_kind kind;
+	} next[SCHED_FIBERS];
+	bool overflow;
+} order;
+
+static void join(struct clock *to, const struct clock *from)
+{
+	for (u32 i = 0; i < sched.n_fibers; i++)
+		to->step[i] = host_max(to->step[i], from->step[i]);
+}
+
+static struct object *find(const void *key)
+{
+	u32 slot = (u32)(((u64)(uintptr_t)key >> 2) * 0x9e3779b97f4a7c15ull >> (64 - TABLE_BITS));
+
+	for (;; slot = (slot + 1) % TABLE) {
+		struct object *o = &order.table[slot];
+
+		if (o->run == order.run && o->key == key)
+			return o;
+		if (o->run == order.run)
+			continue;
+		if (order.used == TABLE / 2) {
+			order.overflow = true;
+			return NULL;
+		}
+		order.used++;
+		o->key = key;
+		o->run = order.run;
+		o->writer = o->giver = NOBODY;
+		o->readers = 0;
+		o->history = o->reads = 0;
+		memset(&o->written, 0, sizeof(o->written));
+		memset(&o->used, 0, sizeof(o->used));
+		return o;
+	}
+}
+
+static u64 mix(u64 x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+/* A step is what its fiber did before and what it found at the object; which object
+ * that is follows from the first. The sum does not know in which order they came. */
+static void add_to_hash(u32 fiber, struct object *o, bool write)
+{
+	u64 found = write ? o->history + mix(o->reads) : o->history;
+	u64 step = mix(order.histories[fiber] * 2 + write + mix(found + fiber + 1));
+
+	order.histories[fiber] = step;
+	order.hash += mix(step);
+	o->reads = write ? 0 : o->reads + step;
+	if (write)
+		o->history = step;
+}
+
+enum access { NO_ACCESS, READ, WRITE };
+
+static enum access access_of(enum sched_point_kind kind)
+{
+	switch (kind) {
+	case POINT_LOCK:
+	case POINT_TRYLOCK:
+	case POINT_WRITE_LOCK:
+	case POINT_WAIT:
+	case POINT_WAKE:
+	case POINT_ATOMIC:
+	case POINT_COPY:
+	case POINT_WORK:
+	case POINT_FAULT:
+	case POINT_NOTIFIER:
+	case POINT_FLUSH:
+	case POINT_MODEL:
+		return WRITE;
+	case POINT_READ_LOCK:
+		return READ;
+	default:
+		return NO_ACCESS;
+	}
+}
+
+static bool takes_lock(enum sched_point_kind kind)
+{
+	return kind == POINT_LOCK || kind == POINT_TRYLOCK || kind == POINT_READ_LOCK ||
+	       kind == POINT_WRITE_LOCK;
+}
+
+/* Races of what the fiber is about to do with what others did. */
+static void look_back(u32 fiber, const struct object *o, order_race *race)
+{
+	const struct clock *clock = &order.fibers[fiber];
+	enum sched_point_kind kind = order.next[fiber].kind;
+
+	if (o->writer != NOBODY && o->write.step > clock->step[o->writer])
+		race(o->write.decision, fiber);
+	if (takes_lock(kind) && o->giver != NOBODY && o->given.step > clock->step[o->giver])
+		race(o->given.decision, fiber);
+	for (u64 left = access_of(kind) == WRITE ? o->readers : 0; left; left &= left - 1) {
+		u32 reader = (u32)__builtin_ctzll(left);
+
+		if (o->read[reader].step > clock->step[reader])
+			race(o->read[reader].decision, fiber);
+	}
+}
+
+/* Races of what the fiber has just done with what others, who can go on, are about to
+ * do. */
+static void look_ahead(u32 fiber, const void *key, enum access access, u32 decision,
+		       order_race *race)
+{
+	for (u64 left = sched.runnable & ~((u64)1 << fiber); left; left &= left - 1) {
+		u32 i = (u32)__builtin_ctzll(left);
+		enum access other = access_of(order.next[i].kind);
+
+		if (order.next[i].object == key && other && (access == WRITE || other == WRITE))
+			race(decision, i);
+	}
+}
+
+static void access(u32 fiber, const void *key, enum access access, u32 decision, order_race *race)
+{
+	struct clock *clock = &order.fibers[fiber];
+	struct object *o = find(key);
+	struct seen seen = {++order.steps, decision};
+
+	if (!o)
+		return;
+	look_back(fiber, o, race);
+	look_ahead(fiber, key, access, decision, race);
+	join(clock, access == WRITE ? &o->used : &o->written);
+	clock->step[fiber] = seen.step;
+	add_to_hash(fiber, o, access == WRITE);
+	join(&o->used, clock);
+	if (access == WRITE) {
+		o->writer = fiber;
+		o->write = seen;
+		o->readers = 0;
+		o->written = o->used;
+	} else {
+		o->readers |= (u64)1 << fiber;
+		o->read[fiber] = seen;
+	}
+}
+
+/* All that the fiber did comes before whoever takes the lock next. */
+static void give_back(u32 fiber, const void *key, bool write, u32 decision, order_race *race)
+{
+	struct clock *clock = &order.fibers[fiber];
+	struct object *o = find(key);
+
+	if (!o)
+		return;
+	for (u64 left = sched.runnable & ~((u64)1 << fiber); left; left &= left - 1) {
+		u32 i = (u32)__builtin_ctzll(left);
+
+		if (order.next[i].object == key && takes_lock(order.next[i].kind))
+			race(decision, i);
+	}
+	o->giver = fiber;
+	o->given = (struct seen){++order.steps, decision};
+	join(clock, write ? &o->used : &o->written);
+	clock->step[fiber] = order.steps;
+	add_to_hash(fiber, o, write);
+	join(&o->used, clock);
+	if (write)
+		o->written = o->used;
+}
+
+static bool is_lock(enum sched_point_kind kind)
+{
+	return kind == POINT_LOCK || kind == POINT_READ_LOCK;
+}
+
+void order_point(const struct sched_event *event, u32 decision, order_race *race)
+{
+	u32 fiber = event->fiber;
+	const void *done = order.next[fiber].object;
+	enum sched_point_kind kind = order.next[fiber].kind;
+	bool refused = event->waits && event->object == done && is_lock(kind);
+	struct object *o;
+
+	if (done && access_of(kind) && !refused)
+		access(fiber, done, access_of(kind), decision, race);
+	if (event->kind == POINT_UNLOCK || event->kind == POINT_READ_UNLOCK)
+		give_back(fiber, event->object, event->kind == POINT_UNLOCK, decision, race);
+	order.next[fiber].object = event->object;
+	order.next[fiber].kind = event->kind;
+	o = event->object && access_of(event->kind) ? find(event->object) : NULL;
+	if (o)
+		look_back(fiber, o, race);
+}
+
+void order_skip(u32 fiber)
+{
+	order.next[fiber].object = NULL;
+}
+
+void order_spawn(u32 child)
+{
+	order.fibers[child] = order.fibers[sched.current];
+}
+
+void order_join(u32 other)
+{
+	join(&order.fibers[sched.current], &order.fibers[other]);
+}
+
+void order_begin(void)
+{
+	if (!order.table)
+		order.table = calloc(TABLE, sizeof(*order.table));
+	HOST_CHECK(order.table);
+	order.run++;
+	order.used = order.steps = 0;
+	order.overflow = false;
+	order.hash = 0;
+	memset(order.histories, 0, sizeof(order.histories));
+	memset(order.fibers, 0, sizeof(order.fibers));
+	memset(order.next, 0, sizeof(order.next));
+}
+
+u32 order_steps(void)
+{
+	return order.steps;
+}
+
+u64 order_hash(void)
+{
+	return order.hash;
+}
+
+u32 order_last(u32 fiber, u32 of)
+{
+	return order.fibers[fiber].step[of];
+}
+
+bool order_overflow(void)
+{
+	return order.overflow;
+}

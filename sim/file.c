@@ -6,6 +6,7 @@
  *	scenario NAME
  *	seed N
  *	devices N
+ *	pages N			if not as many as the scenario says
  *	atomics 0|1
  *	links 0|1
  *	adversary NAME N	none or more
@@ -34,6 +35,8 @@ int sim_case_write(const struct sim_case *c, const char *path)
 	fprintf(f, "gpusvm-sim 1\nscenario %s\nseed %llu\ndevices %u\natomics %d\nlinks %d\n",
 		sim_scenario_name(c->scenario), (unsigned long long)c->seed, c->devices, c->atomics,
 		c->links);
+	if (c->pages)
+		fprintf(f, "pages %u\n", c->pages);
 	for (u32 i = 0; i < SIM_ADVERSARIES; i++)
 		if (c->adversaries[i].kind)
 			fprintf(f, "adversary %s %u\n", sim_adversary_name(c->adversaries[i].kind),
@@ -102,6 +105,10 @@ static bool read_line(struct sim_case *c, const char *line, size_t *room)
 	if (sscanf(line, "devices %u", &a) == 1) {
 		c->devices = a;
 		return a >= 1 && a <= SIM_DEVICES;
+	}
+	if (sscanf(line, "pages %u", &a) == 1) {
+		c->pages = a;
+		return a >= 1 && a <= SIM_PAGES / 2;
 	}
 	if (sscanf(line, "atomics %u", &a) == 1) {
 		c->atomics = a;

@@ -284,7 +284,7 @@ void op_add(struct sim_actor *a, int device, u32 page)
 
 void op_count_all(struct sim *s)
 {
-	for (u32 page = 0; page < host_min(s->scenario->pages, SIM_WATCHED); page++) {
+	for (u32 page = 0; page < host_min(s->pages, SIM_WATCHED); page++) {
 		u64 value;
 
 		if (!s->added[page] || model_cpu_read(s->mm, counter_va(s, page), &value, 8))

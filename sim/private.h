@@ -62,8 +62,9 @@ struct sim {
 	 * done there: MODEL_READ | MODEL_WRITE, or 0). */
 	struct oracle_word words[SIM_WATCHED][SIM_WORDS];
 	struct oracle_word mapping[SIM_WATCHED];
-	u32 watched; /* the first watched page */
-	u64 values;  /* the last one given out */
+	u32 watched;		/* the first watched page */
+	u32 pages;		/* mapped at first */
+	u64 values;		/* the last one given out */
 	u64 added[SIM_WATCHED]; /* by op_add, for certain */
 };
 

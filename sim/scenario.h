@@ -61,6 +61,7 @@ struct sim_scenario {
 
 	/* Level memory. */
 	u32 first, pages; /* mapped at first: from the first page of SIM_BASE's 2M on */
+	u32 small;	  /* pages when all schedules are explored; 0: 2 at most */
 	u32 flags;	  /* MODEL_*, of that mapping */
 	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
 	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */

@@ -11,7 +11,7 @@
 
 static u32 any_page(struct sim *s, struct sim_actor *a)
 {
-	return (u32)sim_below(a, host_min(s->scenario->pages, SIM_WATCHED));
+	return (u32)sim_below(a, host_min(s->pages, SIM_WATCHED));
 }
 
 static u32 any_word(struct sim_actor *a)
@@ -22,7 +22,7 @@ static u32 any_word(struct sim_actor *a)
 /* A few pages from one on, within what is watched. */
 static u32 some_pages(struct sim *s, struct sim_actor *a, u32 page, u32 most)
 {
-	u32 left = host_min(s->scenario->pages, SIM_WATCHED) - page;
+	u32 left = host_min(s->pages, SIM_WATCHED) - page;
 
 	return 1 + (u32)sim_below(a, host_min(left, most));
 }
@@ -182,25 +182,28 @@ static void prepare_linked(struct sim *s)
 		for (u32 to = 0; to < s->n_devices; to++)
 			if (from != to)
 				op_link(&main, (int)from, (int)to, true);
-	for (u32 page = 0; page < host_min(s->scenario->pages, SIM_WATCHED); page++) {
+	for (u32 page = 0; page < host_min(s->pages, SIM_WATCHED); page++) {
 		op_store(&main, -1, page, page % SIM_WORDS);
 		op_prefetch(&main, page, 1, (int)(page % s->n_devices));
 	}
 }
 
-/* Pages [8, 24) are the remapper's own. */
-#define OWN_FIRST 8u
-#define OWN_PAGES 16u
+/* The last two thirds of the pages are the remapper's own. */
+static u32 own_first(const struct sim *s)
+{
+	return s->pages / 3;
+}
 
 static void own_step(struct sim *s, struct sim_actor *a)
 {
-	u32 page = OWN_FIRST + (u32)sim_below(a, OWN_PAGES);
-	u32 n = 1 + (u32)sim_below(a, 3), to = OWN_FIRST + (u32)sim_below(a, OWN_PAGES - 3);
+	u32 first = own_first(s), pages = s->pages - first;
+	u32 page = first + (u32)sim_below(a, pages);
+	u32 n = 1 + (u32)sim_below(a, 3), to = first + (u32)sim_below(a, pages - 3);
 	int device = (int)sim_below(a, s->n_devices + 1) - 1;
 
 	switch (sim_below(a, 4)) {
 	case 0:
-		n = host_min(n, OWN_FIRST + OWN_PAGES - page);
+		n = host_min(n, s->pages - page);
 		if (to + n <= page || page + n <= to)
 			op_mremap(a, page, n, to);
 		break;
@@ -218,7 +221,7 @@ static void own_step(struct sim *s, struct sim_actor *a)
 /* Next to them: the same ranges of devices, the same objects. */
 static void beside_step(struct sim *s, struct sim_actor *a)
 {
-	u32 page = (u32)sim_below(a, OWN_FIRST);
+	u32 page = (u32)sim_below(a, own_first(s));
 
 	if (sim_below(a, 2))
 		op_store(a, a->role->device, page, any_word(a));
@@ -233,7 +236,7 @@ static void prepare_on_device(struct sim *s)
 {
 	struct sim_actor main = {.sim = s, .index = SIM_ACTORS};
 
-	op_prefetch(&main, 0, s->scenario->pages, 0);
+	op_prefetch(&main, 0, s->pages, 0);
 }
 
 /* Written by the CPU first, so that there is something to lose. */
@@ -241,7 +244,7 @@ static void prepare_written(struct sim *s)
 {
 	struct sim_actor main = {.sim = s, .index = SIM_ACTORS};
 
-	for (u32 page = 0; page < host_min(s->scenario->pages, SIM_WATCHED); page++)
+	for (u32 page = 0; page < host_min(s->pages, SIM_WATCHED); page++)
 		op_store(&main, -1, page, page % SIM_WORDS);
 }
 
@@ -318,7 +321,7 @@ static void prepare_atomic(struct sim *s)
 	struct sim_actor main = {.sim = s, .index = SIM_ACTORS};
 
 	prepare_written(s);
-	op_advise(&main, 0, s->scenario->pages, GPUSVM_ATOMIC, GPUSVM_ATOMIC_GLOBAL, 0);
+	op_advise(&main, 0, s->pages, GPUSVM_ATOMIC, GPUSVM_ATOMIC_GLOBAL, 0);
 }
 
 /* ---- The table --------------------------------------------------------------------------- */
@@ -557,6 +560,7 @@ const struct sim_scenario sim_scenario_table[] = {
 	.about = "pages and their data move to other addresses, on devices too",
 	.devices = 2,
 	.pages = 24,
+	.small = 6,
 	.flags = MODEL_RW,
 	.prepare = prepare_written_on_device,
 	.roles = {{"own", own_step, 12, -1},
@@ -603,6 +607,7 @@ const struct sim_scenario sim_scenario_table[] = {
 	.about = "munmap in the middle of a 2M page that is on the device",
 	.devices = 1,
 	.pages = 512,
+	.small = 512,
 	.flags = MODEL_RW | MODEL_THP,
 	.prepare = prepare_written_on_device,
 	.roles = {{"cut", cut_step, 2, -1},

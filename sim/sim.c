@@ -184,6 +184,7 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 						 : sc->roles[i].step != NULL;
 	if (scheduler == SIM_EXHAUSTIVE) {
 		keep_two(c, sc);
+		c->pages = sc->small ? sc->small : host_min(sc->pages, 2u);
 		return;
 	}
 	c->atomics = next_random(&random) % 2;
@@ -270,6 +271,20 @@ void sim_case_record(struct sim_case *c, struct sim_result *ret)
 	c->replay = true;
 }
 
+struct explored_case {
+	struct sim_case *c;
+	const struct sim_level *level;
+};
+
+/* The last run may have been left in the middle. */
+static void run_explored(void *arg)
+{
+	struct explored_case *e = arg;
+
+	e->level->begin();
+	e->level->run(e->c);
+}
+
 void sim_explore(struct sim_case *c, uint32_t preemptions, uint64_t max_runs, uint64_t max_ns,
 		 struct sim_explored *explored, struct sim_result *ret)
 {
@@ -278,10 +293,11 @@ void sim_explore(struct sim_case *c, uint32_t preemptions, uint64_t max_runs, ui
 	struct sched_options options;
 	struct sched_explored done;
 	const struct sim_level *level = options_of(c, &options);
+	struct explored_case e = {c, level};
 
-	sched_explore(&options, &bounds, level->run, c, &done, &outcome);
+	sched_explore(&options, &bounds, run_explored, &e, &done, &outcome);
 	result_of(&outcome, ret);
-	*explored = (struct sim_explored){done.runs, done.points, done.complete};
+	*explored = (struct sim_explored){done.runs, done.cut, done.points, done.complete};
 	if (outcome.result == SCHED_OK)
 		return;
 	free(c->choices);

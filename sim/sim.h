@@ -43,6 +43,7 @@ struct sim_case {
 	uint32_t scenario; /* index */
 	uint64_t seed;
 	uint32_t devices;
+	uint32_t pages; /* that are mapped at first; 0: as the scenario says */
 	enum sim_scheduler scheduler;
 	bool replay;  /* by choices, else by the scheduler */
 	bool atomics; /* points at atomics, too */
@@ -91,9 +92,9 @@ int sim_case_write(const struct sim_case *c, const char *path);
 /* -EINVAL: not such a file; *line: where. */
 int sim_case_read(struct sim_case *c, const char *path, unsigned *line);
 
-/* Every schedule with at most so many preemptions. */
+/* Every schedule with at most so many preemptions; cut: begun, but they repeat others. */
 struct sim_explored {
-	uint64_t runs, points;
+	uint64_t runs, cut, points;
 	bool complete;
 };
 void sim_explore(struct sim_case *c, uint32_t preemptions, uint64_t max_runs, uint64_t max_ns,

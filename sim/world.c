@@ -61,8 +61,7 @@ static void on_told(struct mm *mm, const struct mm_invalidation *inv)
 	if (!s || s->over || mm != s->mm)
 		return;
 	start = host_max(inv->start, SIM_BASE + s->scenario->first * HOST_PAGE_SIZE);
-	end = host_min(inv->end,
-		       SIM_BASE + (s->scenario->first + s->scenario->pages) * HOST_PAGE_SIZE);
+	end = host_min(inv->end, SIM_BASE + (s->scenario->first + s->pages) * HOST_PAGE_SIZE);
 	sched_quiet(1);
 	for (u32 i = 0; i < s->n_devices; i++) {
 		struct driver_device *dd = s->driver->devices[i];
@@ -225,16 +224,17 @@ static void begin(struct sim *s, const struct sim_case *c)
 	s->c = c;
 	s->scenario = sc;
 	s->watched = sc->first;
+	s->pages = c->pages ? c->pages : sc->pages;
 	oracle_init(&s->oracle);
 	for (u32 page = 0; page < SIM_WATCHED; page++) {
 		for (u32 k = 0; k < SIM_WORDS; k++)
 			oracle_word_init(&s->words[page][k], 0);
-		oracle_word_init(&s->mapping[page], page < sc->pages ? MODEL_RW : 0);
+		oracle_word_init(&s->mapping[page], page < s->pages ? MODEL_RW : 0);
 	}
 	s->mm = model_mm_create();
 	HOST_CHECK(s->mm);
 	HOST_CHECK(gpusvm_driver_create(s->mm, &options, &s->driver) == 0);
-	HOST_CHECK(model_mmap(s->mm, start, start + sc->pages * HOST_PAGE_SIZE, sc->flags) == 0);
+	HOST_CHECK(model_mmap(s->mm, start, start + s->pages * HOST_PAGE_SIZE, sc->flags) == 0);
 	while (s->n_devices < c->devices)
 		add_device(s);
 	if (c->links)

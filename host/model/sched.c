@@ -94,6 +94,11 @@ void sched_fail(enum sched_result result, const char *format, ...)
 	leave();
 }
 
+void sched_abandon(void)
+{
+	leave();
+}
+
 /* ---- Time and limits ----------------------------------------------------------- */
 
 static void time_set_next(void)

@@ -10,6 +10,16 @@
  * so it is to be tried at the node before the first step, and, since that may cost a
  * preemption that the bound does not allow, also where the first fiber's turn began.
  * What is not reached by such reversals commutes.
+ *
+ * Reversals alone come upon the same order of steps again and again, mostly as turns of
+ * several fibers in each of their permutations. So a run is cut once it is known to
+ * repeat one: at a node, fiber a was tried first, and all that can follow was seen; now
+ * b is tried there, and when a's first turn since ends, nothing that it did depends on
+ * anything that others did since the node. Then a's turn could as well have come first
+ * (as sleep sets have it: Godefroid, "Partial-order methods", 1996), and with no more
+ * preemptions: it ended where it ended, and what came before it goes on behind it.
+ * Whoever else could go on in place of that turn is still to be tried, since what is
+ * not run cannot ask for reversals.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -22,6 +32,7 @@
 
 struct node {
 	u64 runnable, todo, done;
+	u64 over; /* those of done that all was seen of */
 	u32 fiber, chosen;
 	u32 preemptions; /* before this one */
 	u32 steps;	 /* before this one, of all fibers */
@@ -34,6 +45,18 @@ static struct explorer {
 	bool diverged;
 	bool off; /* sched_explore_here */
 	bool all; /* nothing is left out */
+	bool cut; /* this run repeats another one */
+	u32 last; /* whose turn it is */
+	u32 turns;
+	u32 turn; /* the node where that began, or the last before: by 1 + index */
+	bool chosen_there;
+	/* Nodes that this run passed where others were tried before, by index, and of these
+	 * the ones whose first turn since is not over. */
+	struct passed {
+		u32 node, turns; /* turns: that had begun */
+		u64 left;
+	} * passed;
+	u32 n_passed, passed_room;
 } ex;
 
 /* Fibers g, or if it cannot go on at the node, those that lead to its next step: it
@@ -69,6 +92,50 @@ static void reverse(u32 node, u32 g)
 	n->todo |= leads_to(n, g);
 }
 
+/* This run repeats another, from the turn on that has just been: whoever could have had
+ * it is tried, one by one. Else who had the turn before was tried first. */
+static void __attribute__((noreturn)) cut(void)
+{
+	struct node *n = ex.turn ? &ex.nodes[ex.turn - 1] : NULL;
+
+	if (n && ex.chosen_there && !(n->todo & ~n->done)) {
+		u64 left = n->runnable & ~n->done;
+
+		n->todo |= left & -left;
+	}
+	ex.cut = true;
+	sched_abandon();
+}
+
+/* The fiber's turn has ended: may this run be another, with that turn first? */
+static void look_for_repeated(u32 fiber)
+{
+	u64 bit = (u64)1 << fiber;
+	bool repeated = false;
+
+	for (u32 i = 0; i < ex.n_passed; i++) {
+		struct passed *p = &ex.passed[i];
+
+		if (!(p->left & bit) || p->turns == ex.turns)
+			continue;
+		p->left &= ~bit;
+		repeated |= order_alone(fiber, ex.nodes[p->node].steps);
+	}
+	if (repeated)
+		cut();
+}
+
+static void begin_turn(u32 fiber)
+{
+	const struct node *n = ex.depth ? &ex.nodes[ex.depth - 1] : NULL;
+
+	ex.last = fiber;
+	ex.turns++;
+	ex.turn = ex.depth;
+	/* Else there was no one else. */
+	ex.chosen_there = n && n->chosen == fiber && n->fiber != fiber;
+}
+
 static void watch(void *arg, const struct sched_event *event)
 {
 	(void)arg;
@@ -77,6 +144,11 @@ static void watch(void *arg, const struct sched_event *event)
 	if (ex.off) {
 		order_skip(event->fiber);
 		return;
+	}
+	if (event->fiber != ex.last) {
+		if (ex.last != SCHED_FIBERS)
+			look_for_repeated(ex.last);
+		begin_turn(event->fiber);
 	}
 	order_point(event, ex.depth, reverse);
 }
@@ -89,6 +161,21 @@ void sched_explore_here(bool on)
 static bool is_preemption(const struct node *n, u32 chosen)
 {
 	return !n->forced && chosen != n->fiber;
+}
+
+/* A node that this run passes. */
+static void pass(u32 index)
+{
+	const struct node *n = &ex.nodes[index];
+
+	if (!n->over || ex.all)
+		return;
+	if (ex.n_passed == ex.passed_room) {
+		ex.passed_room = ex.passed_room ? 2 * ex.passed_room : 256;
+		ex.passed = realloc(ex.passed, ex.passed_room * sizeof(*ex.passed));
+		HOST_CHECK(ex.passed);
+	}
+	ex.passed[ex.n_passed++] = (struct passed){index, ex.turns, n->over};
 }
 
 static struct node *add_node(u64 set)
@@ -127,7 +214,7 @@ static u32 decide(u64 set, enum sched_point_kind kind, const void *object)
 		ex.diverged = true;
 		return pick_default(set);
 	}
-	ex.depth++;
+	pass(ex.depth++);
 	return n->chosen;
 }
 
@@ -142,6 +229,7 @@ static bool backtrack(u32 bound)
 			u32 g = (u32)__builtin_ctzll(left);
 
 			n->done |= (u64)1 << g;
+			n->over |= (u64)1 << n->chosen;
 			if (n->preemptions + is_preemption(n, g) > bound)
 				continue;
 			n->chosen = g;
@@ -175,10 +263,13 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 	do {
 		ex.depth = 0;
 		ex.diverged = false;
-		ex.off = false;
+		ex.off = ex.cut = false;
+		ex.last = SCHED_FIBERS;
+		ex.turns = ex.turn = ex.n_passed = 0;
 		order_begin();
 		sched_run(&run, fn, arg, ret);
-		explored->runs++;
+		explored->runs += !ex.cut;
+		explored->cut += ex.cut;
 		explored->points += ret->points;
 		if ((ex.diverged || order_overflow()) && ret->result == SCHED_OK) {
 			ret->result = SCHED_PANIC;

@@ -87,6 +87,8 @@ void sched_wake(const void *object);
 /* A busy wait's turn: the others first. */
 void sched_yield_lazy(void);
 bool sched_over(u32 fiber);
+/* Ends the run here, with nothing wrong. */
+void sched_abandon(void) __attribute__((noreturn));
 /* The n-th allocation fails: is this it? */
 bool sched_alloc_fails(void);
 

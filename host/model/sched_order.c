@@ -3,9 +3,9 @@
  * sched_order.c: the order of steps, by vector clocks. An object's clock for writers is
  * what a reader comes after; a writer comes after its readers' as well.
  *
- * Giving a lock back races with asking for it, too: before it, who asks has to wait, and
- * its turn ends without a preemption. A lock that was asked for in vain, and is waited
- * for, was not accessed; but a writer that waits keeps new readers out.
+ * Giving a lock back races with those alone who do something even if they do not get it;
+ * others could not have come earlier. A lock that was asked for in vain, and is waited
+ * for, was not accessed, but who asked depends on who had it, and on who gives it back.
  */
 #include "host/model/sched_order.h"
 
@@ -30,6 +30,7 @@ struct object {
 	u32 run; /* else it is of an earlier one */
 	u32 writer, giver;
 	struct seen write, given; /* given: back, of a lock */
+	u32 refused;		  /* when it was last asked for in vain */
 	u64 readers;		  /* bits */
 	struct seen read[SCHED_FIBERS];
 	struct clock written, used;
@@ -42,6 +43,10 @@ static struct {
 	struct clock fibers[SCHED_FIBERS];
 	u64 histories[SCHED_FIBERS]; /* hashes: of each fiber's last step */
 	u64 hash;
+	/* The latest step of another fiber that made it wait for a lock, or that waited for
+	 * what it then gave: both could have gone on in the other order. */
+	u32 waits[SCHED_FIBERS];
+	u32 awaited[SCHED_FIBERS]; /* when its end was last waited for */
 	/* What each fiber does when it goes on. */
 	struct {
 		const void *object;
@@ -77,6 +82,7 @@ static struct object *find(const void *key)
 		o->writer = o->giver = NOBODY;
 		o->readers = 0;
 		o->history = o->reads = 0;
+		o->refused = 0;
 		memset(&o->written, 0, sizeof(o->written));
 		memset(&o->used, 0, sizeof(o->used));
 		return o;
@@ -129,10 +135,11 @@ static enum access access_of(enum sched_point_kind kind)
 	}
 }
 
-static bool takes_lock(enum sched_point_kind kind)
+/* Is it another thing before a lock is given back and after? A writer that waits keeps
+ * new readers out. */
+static bool sees_release(enum sched_point_kind kind)
 {
-	return kind == POINT_LOCK || kind == POINT_TRYLOCK || kind == POINT_READ_LOCK ||
-	       kind == POINT_WRITE_LOCK;
+	return kind == POINT_TRYLOCK || kind == POINT_WRITE_LOCK;
 }
 
 /* Races of what the fiber is about to do with what others did. */
@@ -143,7 +150,7 @@ static void look_back(u32 fiber, const struct object *o, order_race *race)
 
 	if (o->writer != NOBODY && o->write.step > clock->step[o->writer])
 		race(o->write.decision, fiber);
-	if (takes_lock(kind) && o->giver != NOBODY && o->given.step > clock->step[o->giver])
+	if (sees_release(kind) && o->giver != NOBODY && o->given.step > clock->step[o->giver])
 		race(o->given.decision, fiber);
 	for (u64 left = access_of(kind) == WRITE ? o->readers : 0; left; left &= left - 1) {
 		u32 reader = (u32)__builtin_ctzll(left);
@@ -200,10 +207,11 @@ static void give_back(u32 fiber, const void *key, bool write, u32 decision, orde
 
 	if (!o)
 		return;
+	order.waits[fiber] = host_max(order.waits[fiber], o->refused);
 	for (u64 left = sched.runnable & ~((u64)1 << fiber); left; left &= left - 1) {
 		u32 i = (u32)__builtin_ctzll(left);
 
-		if (order.next[i].object == key && takes_lock(order.next[i].kind))
+		if (order.next[i].object == key && sees_release(order.next[i].kind))
 			race(decision, i);
 	}
 	o->giver = fiber;
@@ -214,6 +222,27 @@ static void give_back(u32 fiber, const void *key, bool write, u32 decision, orde
 	join(&o->used, clock);
 	if (write)
 		o->written = o->used;
+}
+
+/* The fiber has asked for a lock in vain: it was not accessed. */
+static void refuse(u32 fiber, const void *key)
+{
+	struct object *o = find(key);
+
+	if (!o)
+		return;
+	order.waits[fiber] = host_max(order.waits[fiber], o->refused);
+	if (o->writer != NOBODY)
+		order.waits[fiber] = host_max(order.waits[fiber], o->write.step);
+	for (u64 left = o->readers; left; left &= left - 1)
+		order.waits[fiber] =
+		    host_max(order.waits[fiber], o->read[__builtin_ctzll(left)].step);
+	o->refused = ++order.steps;
+}
+
+static void end(u32 fiber)
+{
+	order.fibers[fiber].step[fiber] = ++order.steps;
 }
 
 static bool is_lock(enum sched_point_kind kind)
@@ -229,8 +258,15 @@ void order_point(const struct sched_event *event, u32 decision, order_race *race
 	bool refused = event->waits && event->object == done && is_lock(kind);
 	struct object *o;
 
-	if (done && access_of(kind) && !refused)
+	if (refused)
+		refuse(fiber, done);
+	else if (done && access_of(kind))
 		access(fiber, done, access_of(kind), decision, race);
+	if (event->kind == POINT_END)
+		end(fiber);
+	if (event->kind == POINT_JOIN)
+		order.awaited[(const struct sched_fiber *)event->object - sched.fibers] =
+		    ++order.steps;
 	if (event->kind == POINT_UNLOCK || event->kind == POINT_READ_UNLOCK)
 		give_back(fiber, event->object, event->kind == POINT_UNLOCK, decision, race);
 	order.next[fiber].object = event->object;
@@ -264,6 +300,8 @@ void order_begin(void)
 	order.used = order.steps = 0;
 	order.overflow = false;
 	order.hash = 0;
+	memset(order.waits, 0, sizeof(order.waits));
+	memset(order.awaited, 0, sizeof(order.awaited));
 	memset(order.histories, 0, sizeof(order.histories));
 	memset(order.fibers, 0, sizeof(order.fibers));
 	memset(order.next, 0, sizeof(order.next));
@@ -277,6 +315,19 @@ u32 order_steps(void)
 u64 order_hash(void)
 {
 	return order.hash;
+}
+
+bool order_alone(u32 fiber, u32 since)
+{
+	const struct clock *clock = &order.fibers[fiber];
+
+	if (order.waits[fiber] > since ||
+	    (sched.fibers[fiber].over && order.awaited[fiber] > since))
+		return false;
+	for (u32 i = 0; i < sched.n_fibers; i++)
+		if (i != fiber && clock->step[i] > since)
+			return false;
+	return true;
 }
 
 u32 order_last(u32 fiber, u32 of)

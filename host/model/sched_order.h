@@ -38,6 +38,9 @@ void order_join(u32 other);
 u32 order_steps(void);
 /* The latest step of `of` that comes before the next one of fiber; 0: none. */
 u32 order_last(u32 fiber, u32 of);
+/* Nothing that another fiber did after step `since` had to come before what this one
+ * did; nor would it have waited, or not, in another order. */
+bool order_alone(u32 fiber, u32 since);
 /* A hash that is the same for runs that differ only in the order of steps that commute. */
 u64 order_hash(void);
 /* There were more objects than there is room for: races may be missing. */

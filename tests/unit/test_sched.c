@@ -778,7 +778,7 @@ static u64 *orders_of(u64 seed, bool all, u32 preemptions, struct sched_explored
 
 static void test_exhaustive_leaves_nothing_out(void **state)
 {
-	u64 runs[2] = {0}, orders = 0;
+	u64 runs[2] = {0}, cut = 0, orders = 0;
 
 	for (u64 seed = 1; seed <= PROGRAMS; seed++) {
 		struct sched_explored few, all;
@@ -792,12 +792,13 @@ static void test_exhaustive_leaves_nothing_out(void **state)
 		assert_memory_equal(some, every, n_all * sizeof(u64));
 		runs[0] += few.runs;
 		runs[1] += all.runs;
+		cut += few.cut;
 		orders += n_all;
 		free(some);
 		free(every);
 	}
-	printf("# %llu orders in %llu runs, of %llu\n", (unsigned long long)orders,
-	       (unsigned long long)runs[0], (unsigned long long)runs[1]);
+	printf("# %llu orders in %llu runs, and %llu cut, of %llu\n", (unsigned long long)orders,
+	       (unsigned long long)runs[0], (unsigned long long)cut, (unsigned long long)runs[1]);
 }
 
 /* ---- Speed: told, not asserted

@@ -169,7 +169,7 @@ extern void (*sched_touch)(const void *p, size_t n, bool write);
 struct sched_explore_options {
 	u32 preemptions; /* at most in one run */
 	u64 max_runs;	 /* 0: no limit */
-	u64 max_time;	 /* ns of the machine's clock; 0: no limit */
+	u64 max_time;	 /* ns of processor time; 0: no limit */
 	bool all;	 /* those that only differ in steps that commute, too: for tests */
 };
 struct sched_explored {

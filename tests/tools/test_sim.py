@@ -3,12 +3,17 @@
 finds is in tests/sim."""
 
 import json
+import pathlib
 import re
 
 import pytest
 
 OPTIONS = ["--scenario", "--seed", "--runs", "--devices", "--scheduler", "--replay", "--output",
            "--no-shrink", "--points", "--json", "--help"]
+
+QUICK = ["one-page", "two-pull", "munmap-bind", "clear-fault", "protect", "unbind-populate",
+         "last-reference", "cached", "timeslice", "vram-full", "pins", "swap", "shared", "exit",
+         "advice", "first-page"]
 
 
 def scenarios(gpusvm):
@@ -74,3 +79,26 @@ def test_a_run_from_a_file(gpusvm, tmp_path):
     done = gpusvm("sim", "--replay", run)
     assert done.returncode == 0, done.stdout
     assert re.search(r"^1 runs, \d+ points, .*: all are right$", done.stdout, re.M)
+
+
+def seeds():
+    text = (pathlib.Path(__file__).parent / "seeds.txt").read_text()
+    return [line.split(None, 4)[:4] for line in text.splitlines() if line and line[0] != "#"]
+
+
+@pytest.mark.parametrize("scenario,scheduler,devices,seed", seeds())
+def test_what_went_wrong_once(gpusvm, tmp_path, scenario, scheduler, devices, seed):
+    devices = [] if devices == "0" else ["--devices", devices]
+    done = gpusvm("sim", "--scenario", scenario, "--scheduler", scheduler, "--seed",
+                  max(1, int(seed) - 10), "--runs", 20, "--output", tmp_path / "failed.sim", *devices)
+    assert done.returncode == 0, done.stdout
+
+
+# Those that take less than a second each; docs/TESTING.md has the others.
+@pytest.mark.parametrize("scenario", QUICK)
+def test_all_schedules(gpusvm, tmp_path, scenario):
+    done = gpusvm("sim", "--scenario", scenario, "--scheduler", "exhaustive", "--json",
+                  "--output", tmp_path / "failed.sim")
+    assert done.returncode == 0, done.stdout
+    figures = json.loads(done.stdout)
+    assert figures["complete"] and figures["runs"] >= 1

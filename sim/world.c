@@ -306,6 +306,7 @@ static void check_memory(struct sim *s)
 
 static void end(struct sim *s)
 {
+	sched_note("the actors are over; what is left is looked at");
 	if (!s->exited)
 		op_load_all(s);
 	check_memory(s);

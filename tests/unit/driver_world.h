@@ -288,4 +288,16 @@ static struct gpusvm_migrate_result prefetch(struct world *w, u64 va, u64 length
 	return ret;
 }
 
+/* Of a group of tests: deferred work runs. */
+static int __attribute__((unused)) work_setup(void **state)
+{
+	return host_work_start();
+}
+
+static int __attribute__((unused)) work_teardown(void **state)
+{
+	host_work_stop();
+	return 0;
+}
+
 #endif

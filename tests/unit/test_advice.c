@@ -636,11 +636,6 @@ static void test_storm(void **state)
 	world_close(&w);
 }
 
-static int setup(void **state)
-{
-	return host_work_start();
-}
-
 /* What moved beside it, since a granule moves as one, does not make a page exclusive. */
 static void test_atomic_in_a_granule(void **state)
 {
@@ -666,12 +661,6 @@ static void test_atomic_in_a_granule(void **state)
 	world_close(&w);
 }
 
-static int teardown(void **state)
-{
-	host_work_stop();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -695,5 +684,5 @@ int main(void)
 		cmocka_unit_test(test_storm),
 	};
 
-	return cmocka_run_group_tests_name("advice", tests, setup, teardown);
+	return cmocka_run_group_tests_name("advice", tests, work_setup, work_teardown);
 }

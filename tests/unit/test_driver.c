@@ -932,17 +932,6 @@ static void test_failures_of_the_home(void **state)
 		}
 }
 
-static int setup(void **state)
-{
-	return host_work_start();
-}
-
-static int teardown(void **state)
-{
-	host_work_stop();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -980,5 +969,5 @@ int main(void)
 		cmocka_unit_test(test_failures_of_the_home),
 	};
 
-	return cmocka_run_group_tests_name("driver", tests, setup, teardown);
+	return cmocka_run_group_tests_name("driver", tests, work_setup, work_teardown);
 }

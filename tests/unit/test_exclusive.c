@@ -382,17 +382,6 @@ static void test_exact_global(void **state)
 	count(GPUSVM_ATOMIC_GLOBAL, 50);
 }
 
-static int setup(void **state)
-{
-	return host_work_start();
-}
-
-static int teardown(void **state)
-{
-	host_work_stop();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -408,5 +397,5 @@ int main(void)
 	    cmocka_unit_test(test_exact_global),
 	};
 
-	return cmocka_run_group_tests_name("exclusive", tests, setup, teardown);
+	return cmocka_run_group_tests_name("exclusive", tests, work_setup, work_teardown);
 }

@@ -228,17 +228,6 @@ static void test_unlike_page_sizes(void **state)
 	world_close(&w);
 }
 
-static int setup(void **state)
-{
-	return host_work_start();
-}
-
-static int teardown(void **state)
-{
-	host_work_stop();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,5 +239,5 @@ int main(void)
 	    cmocka_unit_test(test_unlike_page_sizes),
 	};
 
-	return cmocka_run_group_tests_name("no_fault", tests, setup, teardown);
+	return cmocka_run_group_tests_name("no_fault", tests, work_setup, work_teardown);
 }

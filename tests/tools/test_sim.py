@@ -90,7 +90,8 @@ def seeds():
 def test_what_went_wrong_once(gpusvm, tmp_path, scenario, scheduler, devices, seed):
     devices = [] if devices == "0" else ["--devices", devices]
     done = gpusvm("sim", "--scenario", scenario, "--scheduler", scheduler, "--seed",
-                  max(1, int(seed) - 10), "--runs", 20, "--output", tmp_path / "failed.sim", *devices)
+                  max(1, int(seed) - 10), "--runs", 20, *devices, "--output",
+                  tmp_path / "failed.sim")
     assert done.returncode == 0, done.stdout
 
 

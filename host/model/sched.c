@@ -9,8 +9,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "host/posix/shrinker.h"
 #include "host/model/sched_order.h"
+#include "host/posix/shrinker.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -235,13 +235,11 @@ static void block_remap(struct mm *mm, struct block *a, u64 to)
 
 static bool is_registered(struct mm *mm, u64 start, u64 end)
 {
-	struct uffdio_range range = {.start = start, .len = end - start};
-
 	/* To another's the kernel says that it is taken. */
 	if (uffd_register(mm, mm->probe_fd, start, end - start, UFFDIO_REGISTER_MODE_MISSING) ==
 	    -EBUSY)
 		return true;
-	(void)mm->sys->ioctl(mm->probe_fd, UFFDIO_UNREGISTER, &range);
+	uffd_unregister(mm, mm->probe_fd, start, end - start);
 	return false;
 }
 
@@ -249,8 +247,6 @@ static void event_unmap(struct mm *mm, u64 start, u64 end)
 {
 	struct userfault_vma v;
 
-	if (mm->moved_here && !events_unread(mm))
-		mm->moved_here = false;
 	for (u64 at = start, stop; at < end; at = stop) {
 		stop = end;
 		if (mm->moved_here && mm->sys->vma(at, &v) == 0 && v.start < end) {

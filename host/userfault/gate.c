@@ -162,6 +162,14 @@ int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode)
 	return mm->sys->ioctl(fd, UFFDIO_REGISTER, &reg);
 }
 
+void uffd_unregister(struct mm *mm, int fd, u64 start, u64 length)
+{
+	struct uffdio_range range = {.start = start, .len = length};
+
+	(void)mm->sys->ioctl(fd, UFFDIO_UNREGISTER, &range);
+	(void)mm->sys->ioctl(fd, UFFDIO_WAKE, &range);
+}
+
 int drop_pages(struct mm *mm, u64 start, u64 length)
 {
 	int r = mm->sys->madvise(start, length, MADV_DONTNEED);

@@ -374,6 +374,9 @@ int uffd_move(struct mm *mm, u64 dst, u64 src, u64 length, u64 *done);
 int uffd_wake(struct mm *mm, u64 start, u64 length);
 int uffd_protect(struct mm *mm, u64 start, u64 length, bool protect);
 int uffd_register(struct mm *mm, int fd, u64 start, u64 length, u64 mode);
+/* Who waits there looks again. The kernel wakes them itself, but before it has taken the
+ * mapping's own lock: one that began to wait in between would wait for ever. */
+void uffd_unregister(struct mm *mm, int fd, u64 start, u64 length);
 /* Drops pages of ours, or behind a copy, also locked ones (mlockall). */
 int drop_pages(struct mm *mm, u64 start, u64 length);
 int uffd_poison(struct mm *mm, u64 start, u64 length);

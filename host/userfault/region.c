@@ -104,11 +104,11 @@ int mm_memory_add(struct mm *mm, void *base, u64 bytes)
 /* It is as it was before. */
 void mm_memory_remove(struct mm *mm, void *base, u64 bytes)
 {
-	struct uffdio_range range = {.start = (u64)(uintptr_t)base, .len = bytes};
+	u64 start = (u64)(uintptr_t)base;
 
-	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
-	(void)drop_pages(mm, range.start, bytes);
-	(void)mm->sys->madvise(range.start, bytes, MADV_DOFORK);
+	uffd_unregister(mm, mm->fd, start, bytes);
+	(void)drop_pages(mm, start, bytes);
+	(void)mm->sys->madvise(start, bytes, MADV_DOFORK);
 }
 
 void mm_region_set_memory(struct mm_region *r, void *base)

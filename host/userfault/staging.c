@@ -193,11 +193,10 @@ int staging_init(struct mm *mm)
 void staging_fini(struct mm *mm)
 {
 	struct staging *st = &mm->staging;
-	struct uffdio_range range = {.start = st->base, .len = AREA};
 
 	host_shrinker_unregister(&st->shrinker);
 	host_work_cancel(&st->trim);
-	(void)mm->sys->ioctl(mm->fd, UFFDIO_UNREGISTER, &range);
+	uffd_unregister(mm, mm->fd, st->base, AREA);
 	if (st->base)
 		host_free_pages((void *)st->base, AREA);
 	if (st->fill_base)

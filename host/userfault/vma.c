@@ -119,10 +119,8 @@ static int register_noted(struct mm *mm, int fd, u64 start, u64 end, u64 mode)
  * another's fails; older ones take it away from whoever has it. */
 static void unregister(struct mm *mm, int fd, const struct userfault_vma *v, u64 mode)
 {
-	struct uffdio_range range = {.start = v->start, .len = v->end - v->start};
-
-	if (fd >= 0 && uffd_register(mm, fd, range.start, range.len, mode) == 0)
-		(void)mm->sys->ioctl(fd, UFFDIO_UNREGISTER, &range);
+	if (fd >= 0 && uffd_register(mm, fd, v->start, v->end - v->start, mode) == 0)
+		uffd_unregister(mm, fd, v->start, v->end - v->start);
 }
 
 /* Mapping by mapping: they have grown, and been cut. To close the descriptors would do,

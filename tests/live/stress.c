@@ -416,7 +416,7 @@ static void *mapper(void *arg)
 	char *p = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	while (!stopped()) {
-		size_t cut = (size_t)(1 + rand_r(&seed) % 1000) * PAGE;
+		size_t cut = (size_t)(1 + rand_r(&seed) % 1000) * PAGE, from;
 		int byte = 1 + rand_r(&seed) % 100;
 		char *q;
 
@@ -426,10 +426,9 @@ static void *mapper(void *arg)
 			madvise(p, size, MADV_HUGEPAGE);
 		expect(p, 0, size, 0);
 		memset(p, byte, size);
-		/* All of it: of what the library has begun to watch in part, the kernel
-		 * refuses a mremap. */
-		while (is_gone(
-		    gpusvm_prefetch(svm, p, size, gpusvm_device(device_of(0)), 0, NULL, NULL)))
+		from = (size_t)(rand_r(&seed) % 2 ? rand_r(&seed) % 1000 : 0) * PAGE;
+		while (is_gone(gpusvm_prefetch(svm, p + from, size - from,
+					       gpusvm_device(device_of(0)), 0, NULL, NULL)))
 			usleep(1000);
 		switch (rand_r(&seed) % 4) {
 		case 0:

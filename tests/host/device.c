@@ -10,6 +10,7 @@
 
 #include "host/posix/posix.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 struct mm *mm;
@@ -349,6 +350,9 @@ void on_device(unsigned device, u64 first, u64 n, u64 seed, bool huge)
 
 /* ---- Notifiers ------------------------------------------------------------------------ */
 
+/* What is told of at once is recorded one by one. */
+static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int on_start(struct mm_notifier *n, const struct mm_invalidation *inv, u64 seq)
 {
 	struct listener *l = host_container_of(n, struct listener, n);
@@ -357,10 +361,12 @@ static int on_start(struct mm_notifier *n, const struct mm_invalidation *inv, u6
 		return -EAGAIN;
 	HOST_CHECK(seq & 1);
 	mm_notifier_set_seq(n, seq);
+	pthread_mutex_lock(&record_lock);
 	l->last = *inv;
 	l->events |= 1u << inv->event;
 	l->start = host_min(l->start, inv->start);
 	l->end = host_max(l->end, inv->end);
+	pthread_mutex_unlock(&record_lock);
 	if (l->on_start)
 		l->on_start(l, inv);
 	host_add_return(&l->starts, 1);

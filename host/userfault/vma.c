@@ -161,20 +161,33 @@ static int register_sure(struct mm *mm, u64 first, u64 end, u64 mode)
 /* The whole mapping where that can be: one that is registered in part is several to the
  * kernel, and an application's mremap of it would fail. What is known of the rest of it
  * holds as long as no event is read. */
-static int register_missing(struct mm *mm, const struct userfault_vma *v, u64 first, u64 last,
-			    u64 events)
+static int register_whole(struct mm *mm, const struct userfault_vma *v, u64 mode, u64 events)
 {
-	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (mm->info.move ? 0 : UFFDIO_REGISTER_MODE_WP);
+	int r = register_sure(mm, v->start, v->end, mode);
 
-	/* Some of it may be another's, or too large for the kernel's tables. */
-	if (mm->restricted || register_sure(mm, v->start, v->end, mode))
-		return register_sure(mm, first, last, mode);
+	if (r)
+		return r;
 	host_mutex_lock(&mm->whole.lock);
 	mm->whole.start = v->start;
 	mm->whole.end = v->end;
 	mm->whole.events = events;
 	host_mutex_unlock(&mm->whole.lock);
 	return 0;
+}
+
+static int register_missing(struct mm *mm, const struct userfault_vma *v, u64 first, u64 last,
+			    u64 events)
+{
+	u64 mode = UFFDIO_REGISTER_MODE_MISSING | (mm->info.move ? 0 : UFFDIO_REGISTER_MODE_WP);
+	int r = mm->restricted ? -EPERM : register_whole(mm, v, mode, events);
+
+	/* It was read-only once, and watched where it was. */
+	if (r == -EBUSY && host_read_once(&mm->watching)) {
+		unregister(mm, mm->watch_fd, v, UFFDIO_REGISTER_MODE_WP);
+		r = register_whole(mm, v, mode, events);
+	}
+	/* Some of it may be another's, or too large for the kernel's tables. */
+	return r ? register_sure(mm, first, last, mode) : 0;
 }
 
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)

@@ -354,6 +354,26 @@ static void test_prefetch_that_stays(void **state)
 	close(fd);
 }
 
+/* What a device read while nobody might write it moves, once that is over. */
+static void test_prefetch_after_read_only(void **state)
+{
+	unsigned char *edge = map_pages(10, PROT_NONE), *p = edge + PAGE, byte;
+	struct gpusvm_moved m;
+
+	assert_int_equal(mprotect(p, 8 * PAGE, PROT_READ | PROT_WRITE), 0);
+	memset(p, 5, 8 * PAGE);
+	assert_int_equal(mprotect(p, 8 * PAGE, PROT_READ), 0);
+	assert_int_equal(gpusvm_read(queue, &byte, p + PAGE, 1), 0);
+	assert_int_equal(byte, 5);
+	assert_int_equal(mprotect(p, 8 * PAGE, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(move(p, 8, gpusvm_device(0), 0, &m), 0);
+	assert_int_equal(m.moved, 8);
+	p[3] = 6;
+	assert_int_equal(gpusvm_read(queue, &byte, p + 3, 1), 0);
+	assert_int_equal(byte, 6);
+	munmap(edge, 10 * PAGE);
+}
+
 static void test_prefetch_too_much(void **state)
 {
 	size_t n = 80 * MB / PAGE; /* of 64M */
@@ -762,6 +782,7 @@ int main(int argc, char **argv)
 	    WITH(test_prefetch_a_large_hole),
 	    WITH(test_prefetch_unpopulated),
 	    WITH(test_prefetch_that_stays),
+	    WITH(test_prefetch_after_read_only),
 	    WITH(test_prefetch_too_much),
 	    WITH(test_discard),
 	    WITH(test_evict),

@@ -618,8 +618,13 @@ struct gpusvm_fault {
 };
 
 /* Waits up to timeout_ns (0: just looks; negative: for ever) and gives the work's
- * result, or -ETIME. The event stays until it is put. CUDA:
- * cudaEventSynchronize, cudaEventQuery. */
+ * result, or -ETIME. The event stays until it is put. Work that the device could not do:
+ *   -EFAULT  nothing is mapped there, or it is not readable, or no access is advised
+ *   -EPERM   it is not writable, or an atomic there would not be exact
+ *   -EBUSY   a page was changed or moved so often that it could not be had in time
+ *   -ENOMEM  there was no memory to serve a fault with
+ *   -ENODEV  the device was unbound     -EIO  earlier work of the queue had failed
+ * CUDA: cudaEventSynchronize, cudaEventQuery. */
 GPUSVM_API int gpusvm_event_wait(struct gpusvm_event *event, int64_t timeout_ns);
 
 /* Where the work failed. -ENOENT: it has not failed on an access (so far).

@@ -40,7 +40,9 @@ void soft_faults_fini(struct soft_faults *faults)
 
 static bool ring_full(struct soft_faults *faults)
 {
-	return host_load_acquire(&faults->tail) - host_load_acquire(&faults->head) > faults->mask;
+	u32 tail = host_load_acquire(&faults->tail), head = host_load_acquire(&faults->head);
+
+	return tail - head > faults->mask;
 }
 
 /* True unless it is full. */

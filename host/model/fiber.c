@@ -13,7 +13,7 @@
 
 #include <sys/mman.h>
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SCHED_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define STACK_SIZE ((size_t)512 << 10)
@@ -30,7 +30,7 @@ struct fiber_stack *fiber_stack_get(void)
 
 	if (stack) {
 		free_stacks = stack->next;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SCHED_ASAN
 		/* Of frames that were abandoned. */
 		__asan_unpoison_memory_region(stack->low, stack->size);
 #endif
@@ -135,7 +135,7 @@ void fiber_make(struct fiber_context *context, struct fiber_stack *stack, void (
 	context->fake = NULL;
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef SCHED_ASAN
 /* The thread's own stack: the first fiber ever is entered from there. */
 static const void *root_low;
 static size_t root_size;

@@ -72,6 +72,10 @@ struct sched_options {
 	u64 max_points, max_idle_points, max_idle_time;
 	/* Atomic operations are points, too. */
 	bool atomics;
+	/* AddressSanitizer, if there is one, is told what memory is no one's, and ends the
+	 * process with a report of its own as soon as that is touched. Without, SCHED_MEMORY
+	 * tells of what was written, once the run looks. */
+	bool poison;
 	/* Starts and stops the work pool around fn. */
 	bool work;
 	/* Called every check_period points (0: never), on the fiber that runs then, with

@@ -7,6 +7,14 @@
 #include "host/model/sched.h"
 #include "host/posix/posix.h"
 
+/* Built with AddressSanitizer, which gcc and clang tell in different ways. */
+#ifdef __SANITIZE_ADDRESS__
+#define SCHED_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SCHED_ASAN
+#endif
+#endif
 #define POINT_NS 20u	  /* virtual time of a point */
 #define FIBER_LOCAL 4096u /* bytes of HOST_THREAD_LOCAL that there may be */
 

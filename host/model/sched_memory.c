@@ -8,6 +8,11 @@
  * Small objects (up to 2K) have a header in front and come from free lists by
  * size. Larger ones, and host_alloc_pages, are runs of whole pages, known by a table
  * with an entry for each page.
+ *
+ * If the options say so (poison), AddressSanitizer is told which bytes are anyone's: those
+ * of what is allocated, up to the size that was asked for. Headers, what is left of an
+ * object or of a last page, a page after each run, and everything that was freed are
+ * poisoned, but while they are looked at here.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -17,6 +22,9 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#ifdef SCHED_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
 
 #define ARENA_SIZE ((u64)4 << 30)
 #define ARENA_PAGES (ARENA_SIZE >> HOST_PAGE_SHIFT)
@@ -27,6 +35,11 @@
 #define FRESH 0xa5
 #define KEPT_SMALL 512u /* freed objects kept aside */
 #define KEPT_RUNS 16u
+#ifdef SCHED_ASAN
+#define GUARD 1u /* pages between runs */
+#else
+#define GUARD 0u
+#endif
 #define LARGE_RUN 256u /* pages: from here on not filled, but given back to the system */
 
 #define ALIVE 0x616c697665212121ull
@@ -48,6 +61,7 @@ static struct {
 	u64 dirty;	/* pages that may not be zero, of earlier runs */
 	u64 bytes;	/* in use */
 	bool open;	/* host_arena_open */
+	bool poisoned;	/* AddressSanitizer was told of it, maybe in an earlier run */
 	u8 *kind;	/* of each page, enum page_kind */
 	u32 *run_pages; /* of the first page of a run */
 	char *slab, *slab_end;
@@ -60,6 +74,32 @@ static struct {
 	char *free_large;
 	u32 *run_next; /* 1 + first page of the next free run */
 } arena;
+
+#ifdef SCHED_ASAN
+static void poison(const void *p, u64 n)
+{
+	if (sched.options.poison)
+		__asan_poison_memory_region(p, n);
+}
+
+static void unpoison(const void *p, u64 n)
+{
+	if (arena.poisoned)
+		__asan_unpoison_memory_region(p, n);
+}
+#else
+static void poison(const void *p, u64 n)
+{
+	(void)p;
+	(void)n;
+}
+
+static void unpoison(const void *p, u64 n)
+{
+	(void)p;
+	(void)n;
+}
+#endif
 
 static void *reserve(u64 size)
 {
@@ -87,6 +127,9 @@ void memory_begin(void)
 		arena_reserve();
 	memset(arena.kind, PAGE_NONE, arena.top);
 	arena.dirty = host_max(arena.dirty, arena.top);
+	if (!sched.options.poison)
+		unpoison(arena.base, arena.dirty << HOST_PAGE_SHIFT);
+	arena.poisoned = sched.options.poison;
 	/* Page 0 is never handed out: compressed, it would be NULL. */
 	arena.top = 1;
 	arena.bytes = 0;
@@ -129,10 +172,13 @@ static char *run_bump(u64 npages, u64 align)
 {
 	u64 first = host_align_up(arena.top, align);
 
-	if (first + npages > ARENA_PAGES)
+	char *p = arena.base + (first << HOST_PAGE_SHIFT);
+
+	if (first + npages + GUARD > ARENA_PAGES)
 		return NULL;
-	arena.top = first + npages;
-	return arena.base + (first << HOST_PAGE_SHIFT);
+	arena.top = first + npages + GUARD;
+	poison(p, (npages + GUARD) << HOST_PAGE_SHIFT);
+	return p;
 }
 
 static char **free_list(u64 npages)
@@ -179,13 +225,27 @@ static void *run_alloc(u64 size)
 	if (!p)
 		return NULL;
 	first = page_of(p);
+	unpoison(p, npages << HOST_PAGE_SHIFT);
 	if (!fresh || first < arena.dirty)
 		clear_run(p, npages);
+	poison(p + size, (npages << HOST_PAGE_SHIFT) - size);
 	arena.kind[first] = PAGE_RUN;
 	memset(arena.kind + first + 1, PAGE_RUN_TAIL, npages - 1);
 	arena.run_pages[first] = (u32)npages;
 	arena.bytes += npages << HOST_PAGE_SHIFT;
 	return p;
+}
+
+static void run_check(char *p, u64 npages)
+{
+	u64 size = npages << HOST_PAGE_SHIFT;
+
+	if (npages >= LARGE_RUN)
+		return;
+	unpoison(p, size);
+	if (!is_filled(p, size))
+		fail_written(p, size);
+	poison(p, size);
 }
 
 /* The oldest of those that are kept may be used again. */
@@ -198,8 +258,7 @@ static void run_release(void)
 	arena.n_kept_runs--;
 	memmove(arena.kept_runs, arena.kept_runs + 1,
 		arena.n_kept_runs * sizeof(arena.kept_runs[0]));
-	if (npages < LARGE_RUN && !is_filled(p, npages << HOST_PAGE_SHIFT))
-		fail_written(p, npages << HOST_PAGE_SHIFT);
+	run_check(p, npages);
 	arena.run_next[first] = *link ? (u32)page_of(*link) + 1 : 0;
 	*link = p;
 }
@@ -212,8 +271,10 @@ static void run_free(char *p)
 		sched_fail(SCHED_MEMORY, "what is freed is no allocation, or freed already");
 	arena.bytes -= npages << HOST_PAGE_SHIFT;
 	memset(arena.kind + first, PAGE_KEPT, npages);
+	unpoison(p, npages << HOST_PAGE_SHIFT);
 	if (npages < LARGE_RUN)
 		memset(p, POISON, npages << HOST_PAGE_SHIFT);
+	poison(p, npages << HOST_PAGE_SHIFT);
 	if (arena.n_kept_runs == KEPT_RUNS)
 		run_release();
 	arena.kept_runs[arena.n_kept_runs++] = p;
@@ -238,6 +299,20 @@ static u32 class_size(u32 class)
 	return (4 + (class & 3) + 1) << (6 + (class - 16) / 4);
 }
 
+/* Header and object are looked at. */
+static void object_show(struct header *h)
+{
+	unpoison(h, sizeof(*h));
+	unpoison(h + 1, class_size(h->class));
+}
+
+/* Only its first bytes are anyone's from here on. */
+static void object_hide(struct header *h, size_t size)
+{
+	poison((char *)(h + 1) + size, class_size(h->class) - size);
+	poison(h, sizeof(*h));
+}
+
 static struct header *object_fresh(u32 class)
 {
 	u64 size = sizeof(struct header) + class_size(class);
@@ -254,6 +329,7 @@ static struct header *object_fresh(u32 class)
 	}
 	h = (struct header *)(void *)arena.slab;
 	arena.slab += size;
+	unpoison(h, sizeof(*h));
 	h->class = class;
 	return h;
 }
@@ -274,23 +350,27 @@ static void *small_alloc(size_t size)
 	u32 class = class_of(size);
 	struct header *h = arena.free[class];
 
-	if (h)
-		memcpy(&arena.free[class], h + 1, sizeof(h));
-	else
+	if (!h)
 		h = object_fresh(class);
 	if (!h)
 		return NULL;
+	object_show(h);
+	if (h == arena.free[class])
+		memcpy(&arena.free[class], h + 1, sizeof(void *));
 	h->state = ALIVE;
 	h->size = (u32)size;
 	memset(h + 1, FRESH, class_size(class));
 	arena.bytes += class_size(class);
+	object_hide(h, size);
 	return h + 1;
 }
 
-static void object_check(const struct header *h)
+static void object_check(struct header *h)
 {
+	object_show(h);
 	if (h->state != FREED || !is_filled(h + 1, class_size(h->class)))
 		fail_written(h + 1, class_size(h->class));
+	object_hide(h, 0);
 }
 
 static void small_free(void *p)
@@ -298,18 +378,23 @@ static void small_free(void *p)
 	struct header *h = (struct header *)p - 1, *old;
 	u32 slot = arena.n_kept % KEPT_SMALL;
 
+	unpoison(h, sizeof(*h));
 	if (h->state != ALIVE)
 		sched_fail(SCHED_MEMORY,
 			   h->state == FREED ? "freed twice" : "what is freed is no allocation");
+	object_show(h);
 	check_end_of(h);
 	h->state = FREED;
 	memset(p, POISON, class_size(h->class));
 	arena.bytes -= class_size(h->class);
+	object_hide(h, 0);
 	if (arena.n_kept++ >= KEPT_SMALL) {
 		old = arena.kept[slot];
 		object_check(old);
-		memcpy(old + 1, &arena.free[old->class], sizeof(old));
+		object_show(old);
+		memcpy(old + 1, &arena.free[old->class], sizeof(void *));
 		arena.free[old->class] = old;
+		object_hide(old, 0);
 	}
 	arena.kept[slot] = h;
 }
@@ -320,12 +405,8 @@ void memory_check(void)
 
 	for (u32 i = 0; i < n; i++)
 		object_check(arena.kept[i]);
-	for (u32 i = 0; i < arena.n_kept_runs; i++) {
-		u64 npages = arena.run_pages[page_of(arena.kept_runs[i])];
-
-		if (npages < LARGE_RUN && !is_filled(arena.kept_runs[i], npages << HOST_PAGE_SHIFT))
-			fail_written(arena.kept_runs[i], npages << HOST_PAGE_SHIFT);
-	}
+	for (u32 i = 0; i < arena.n_kept_runs; i++)
+		run_check(arena.kept_runs[i], arena.run_pages[page_of(arena.kept_runs[i])]);
 }
 
 /* ---- host.h --------------------------------------------------------------------------- */

@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "host/model/sched.h"
@@ -460,6 +463,83 @@ static void test_misuse_of_memory_is_found(void **state)
 	}
 }
 
+static void read_after_free(void *arg)
+{
+	volatile char *p = host_alloc(100);
+
+	host_free((char *)p);
+	(void)p[50];
+}
+
+static void read_beyond(void *arg)
+{
+	volatile char *p = host_alloc(100);
+
+	(void)p[100];
+}
+
+static void read_before(void *arg)
+{
+	volatile char *p = host_alloc(128);
+
+	(void)p[-1];
+}
+
+static void read_beyond_run(void *arg)
+{
+	volatile char *p = host_alloc(5000);
+
+	(void)p[5000];
+}
+
+static void read_next_page(void *arg)
+{
+	volatile char *p = host_alloc_pages(HOST_PAGE_SIZE);
+
+	(void)p[HOST_PAGE_SIZE];
+}
+
+static void read_freed_run(void *arg)
+{
+	volatile char *p = host_alloc_pages(HOST_HUGE_SIZE);
+
+	host_free_pages((char *)p, HOST_HUGE_SIZE);
+	(void)p[5000];
+}
+
+/* Does a process that runs it end by the sanitizer's hand? */
+static bool sanitizer_ends(void (*fn)(void *))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 2);
+		run(fn, &(struct sched_options){.poison = true});
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status != 0;
+}
+
+static void test_sanitizer_finds_misuse_of_memory(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	void (*const cases[])(void *) = {
+	    write_after_free, write_beyond,   read_after_free, read_beyond,    read_before,
+	    read_beyond_run,  read_next_page, read_freed_run,  use_ended_lock,
+	};
+
+	for (u32 i = 0; i < host_array_size(cases); i++)
+		assert_true(sanitizer_ends(cases[i]));
+	assert_false(sanitizer_ends(leak)); /* it is the run that tells */
+#else
+	print_message("no AddressSanitizer\n");
+	skip();
+#endif
+}
+
 static void allocate_some(void *arg)
 {
 	struct host_thread thread = {0};
@@ -490,8 +570,8 @@ static void test_each_allocation_fails(void **state)
 	u32 got;
 
 	for (u32 n = 0; n < host_array_size(missing); n++) {
-		sched_run(&(struct sched_options){.fail_alloc = n, .seed = n}, allocate_some, &got,
-			  &outcome);
+		sched_run(&(struct sched_options){.fail_alloc = n, .seed = n, .poison = n & 1},
+			  allocate_some, &got, &outcome);
 		assert_int_equal(outcome.result, SCHED_OK);
 		assert_int_equal(got, missing[n]);
 		assert_int_equal(outcome.allocations, 6);
@@ -849,6 +929,7 @@ int main(void)
 	    cmocka_unit_test(test_time_is_virtual),
 	    cmocka_unit_test(test_work),
 	    cmocka_unit_test(test_misuse_of_memory_is_found),
+	    cmocka_unit_test(test_sanitizer_finds_misuse_of_memory),
 	    cmocka_unit_test(test_each_allocation_fails),
 	    cmocka_unit_test(test_fiber_local_variables),
 	    cmocka_unit_test(test_same_seed_same_run),

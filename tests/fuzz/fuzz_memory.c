@@ -6,10 +6,16 @@
  * that changes mappings, fork, unbinding, and failures of the memory manager, of
  * allocation and of pages that are busy.
  *
+ * Everything runs on fibers (host/model/sched.h): one thread, virtual time. The order of
+ * steps is by a seed that the input's first byte holds, so that an input is one run, always
+ * the same; where it is 0, a fiber goes on while it can.
+ *
  * Without a failure armed each result is known. With one, an operation may fail; what
  * it wrote until then is read back, and each byte must be the old or the new one.
  */
 #include "tests/unit/driver_world.h"
+
+#include "host/model/sched.h"
 
 #include "tests/fuzz/fuzz.h"
 
@@ -23,7 +29,8 @@ static struct {
 	struct world w;
 	struct input in;
 	u8 bytes[WINDOW], buffer[WINDOW], old[WINDOW];
-	u8 prot[PAGES]; /* MODEL_READ, MODEL_WRITE; 0: a hole */
+	u8 pattern[WINDOW + 256]; /* what is written: from anywhere in its first 256 bytes on */
+	u8 prot[PAGES];		  /* MODEL_READ, MODEL_WRITE; 0: a hole */
 	bool shared[PAGES];
 	bool advised; /* devices may be kept out */
 	bool failing; /* something may fail */
@@ -86,27 +93,39 @@ static bool right(int err, int device, bool ok)
 	return err == 0;
 }
 
+static void stop_failing(void)
+{
+	for (unsigned site = 0; site < MODEL_SITES; site++)
+		model_fail(s.w.mm, site, 0, 0);
+	host_posix_fail_alloc_at(0);
+	s.failing = false;
+}
+
+/* s.old was read where bytes were: each is as it was, or fresh. Most often all are one. */
+static void take_back(u8 *bytes, const u8 *fresh, u64 n)
+{
+	if (!memcmp(s.old, bytes, n))
+		return;
+	if (memcmp(s.old, fresh, n))
+		for (u64 k = 0; k < n; k++)
+			must(s.old[k] == bytes[k] || s.old[k] == fresh[k]);
+	memcpy(bytes, s.old, n);
+}
+
 /* After an access that failed: which bytes of it were written? */
 static void read_back(struct span p, const u8 *fresh)
 {
-	bool failing = s.failing;
 	u64 first = p.at / PAGE;
 
+	stop_failing();
 	for (u64 i = first; i <= (p.at + p.length - 1) / PAGE; i++) {
 		u64 from = host_max(p.at, i * PAGE), to = host_min(p.at + p.length, (i + 1) * PAGE);
 
 		if (!(s.prot[i] & MODEL_READ))
 			continue;
-		for (unsigned site = 0; site < MODEL_SITES && failing; site++)
-			model_fail(s.w.mm, site, 0, 0);
-		host_posix_fail_alloc_at(0);
 		must(model_cpu_read(s.w.mm, BASE + from, s.old, to - from) == 0);
-		for (u64 k = from; k < to; k++) {
-			must(s.old[k - from] == s.bytes[k] || s.old[k - from] == fresh[k - p.at]);
-			s.bytes[k] = s.old[k - from];
-		}
+		take_back(s.bytes + from, fresh + (from - p.at), to - from);
 	}
-	s.failing = false;
 }
 
 /* ---- Accesses -------------------------------------------------------------------- */
@@ -117,8 +136,7 @@ static void op_write(void)
 	struct span p = take_bytes();
 	unsigned value = input_byte(&s.in);
 
-	for (u64 k = 0; k < p.length; k++)
-		s.buffer[k] = (u8)(value + k * 7 + (k >> 8));
+	memcpy(s.buffer, s.pattern + value, p.length);
 	err = device < 0 ? model_cpu_write(s.w.mm, BASE + p.at, s.buffer, p.length)
 			 : device_write(&s.w, device, BASE + p.at, s.buffer, p.length);
 	if (right(err, device, allowed(p) & MODEL_WRITE))
@@ -423,14 +441,6 @@ static void op_fail(void)
 		host_posix_fail_alloc_at(1 + skip);
 }
 
-static void stop_failing(void)
-{
-	for (unsigned site = 0; site < MODEL_SITES; site++)
-		model_fail(s.w.mm, site, 0, 0);
-	host_posix_fail_alloc_at(0);
-	s.failing = false;
-}
-
 static void op_pin(void)
 {
 	u64 at = input_below(&s.in, PAGES);
@@ -479,22 +489,39 @@ static void open_world(void)
 	set_mapping((struct span){0, WINDOW}, MODEL_RW, false);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void run_input(void *unused)
 {
-	static bool started;
-
-	if (!started)
-		must(host_work_start() == 0);
-	started = true;
-	s.in = (struct input){data, data + size};
 	open_world();
-	for (unsigned i = 0; i < OPERATIONS && input_left(&s.in); i++)
+	for (unsigned i = 0; i < OPERATIONS && input_left(&s.in); i++) {
 		operations[input_byte(&s.in) % host_array_size(operations)]();
+		sched_progress();
+	}
 	stop_failing();
 	if (s.pin)
 		model_unpin(s.pin);
 	must(!model_check(s.w.mm, false));
 	check_all(s.w.mm);
 	world_close(&s.w); /* fails where anything is left */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct sched_outcome outcome;
+	struct sched_options options = {
+	    .seed = size ? data[0] >> 2 : 0,
+	    .max_points = ~(u64)0,
+	    .poison = true,
+	    .work = true,
+	};
+
+	if (!s.pattern[1])
+		for (u64 k = 0; k < sizeof(s.pattern); k++)
+			s.pattern[k] = (u8)(k * 7 + (k >> 8));
+	options.kind = options.seed ? SCHED_RANDOM : SCHED_REPLAY;
+	s.in = (struct input){data, data + size};
+	sched_run(&options, run_input, NULL, &outcome);
+	if (outcome.result != SCHED_OK)
+		fprintf(stderr, "%s: %s\n", sched_result_name(outcome.result), outcome.text);
+	must(outcome.result == SCHED_OK);
 	return 0;
 }

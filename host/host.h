@@ -60,17 +60,18 @@ void host_memcpy_stream(void *dst, const void *src, size_t n);
  * On naturally aligned 32 and 64 bit words. The name states the order; plain
  * read and write are relaxed, and only stop the compiler from tearing.
  *
- * host_point(p): before an ordered access of *p. The scheduler of host/model may
- * run another fiber there; nothing elsewhere.
+ * host_point(p), host_point_load(p): before an ordered access of *p, and before one that
+ * only reads. The scheduler of host/model may run another fiber there; nothing elsewhere.
  */
 #ifndef host_point
 #define host_point(p) ((void)0)
+#define host_point_load(p) ((void)0)
 #endif
 #define host_read_once(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define host_write_once(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define host_load_acquire(p) (host_point(p), __atomic_load_n((p), __ATOMIC_ACQUIRE))
+#define host_load_acquire(p) (host_point_load(p), __atomic_load_n((p), __ATOMIC_ACQUIRE))
 #define host_store_release(p, v) (host_point(p), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
-#define host_load_seq(p) (host_point(p), __atomic_load_n((p), __ATOMIC_SEQ_CST))
+#define host_load_seq(p) (host_point_load(p), __atomic_load_n((p), __ATOMIC_SEQ_CST))
 #define host_store_seq(p, v) (host_point(p), __atomic_store_n((p), (v), __ATOMIC_SEQ_CST))
 #define host_add_return(p, v) (host_point(p), __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST))
 #define host_add_relaxed(p, v) ((void)__atomic_add_fetch((p), (v), __ATOMIC_RELAXED))

@@ -71,8 +71,9 @@ extern struct sched_place sched_place;
 #define sched_at(text) ((void)(sched_place = (struct sched_place){(text), __func__}))
 
 /* host.h's scheduling point at an atomic operation. */
-void sched_atomic(const volatile void *p);
-#define host_point(p) (sched_at(#p), sched_atomic(p))
+void sched_atomic(const volatile void *p, bool write);
+#define host_point(p) (sched_at(#p), sched_atomic(p, true))
+#define host_point_load(p) (sched_at(#p), sched_atomic(p, false))
 
 /* As host.h's, and the condition's text is known to reports. */
 void host_waitq_enter(struct host_waitq *wq);

@@ -228,10 +228,20 @@ void sched_point(enum sched_point_kind kind, const void *object)
 		choose(kind, object);
 }
 
-void sched_atomic(const volatile void *p)
+void (*sched_accessed)(const void *object, bool write);
+
+void sched_access(const void *object, bool write)
+{
+	if (sched_accessed && sched.active && !sched.self->quiet)
+		sched_accessed(object, write);
+}
+
+void sched_atomic(const volatile void *p, bool write)
 {
 	if (sched.options.atomics)
 		sched_point(POINT_ATOMIC, (const void *)p);
+	else if (sched.options.atomics_ordered)
+		sched_access((const void *)p, write);
 }
 
 bool sched_block(enum sched_point_kind kind, const void *object, u64 deadline)

@@ -76,6 +76,8 @@ struct sched_options {
 	 * process with a report of its own as soon as that is touched. Without, SCHED_MEMORY
 	 * tells of what was written, once the run looks. */
 	bool poison;
+	/* Where they are none, the explorer knows of them all the same. */
+	bool atomics_ordered;
 	/* Starts and stops the work pool around fn. */
 	bool work;
 	/* Called every check_period points (0: never), on the fiber that runs then, with
@@ -154,6 +156,9 @@ void sched_fail(enum sched_result result, const char *format, ...)
 void sched_progress(void);
 /* A point of a model's own. object: what is about to be touched. */
 void sched_point(enum sched_point_kind kind, const void *object);
+/* What the running step reads or writes beside the object of its point: for what is
+ * known only once it runs, or is many things. The point's object may then be NULL. */
+void sched_access(const void *object, bool write);
 /* Tells the watcher. Costs nothing without one. */
 void sched_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Memory is short from the n-th time on that a shrinker has something to give back (0: it

@@ -153,6 +153,12 @@ static void watch(void *arg, const struct sched_event *event)
 	order_point(event, ex.depth, reverse);
 }
 
+static void accessed(const void *object, bool write)
+{
+	if (!ex.off)
+		order_access(sched.current, object, write, ex.depth, reverse);
+}
+
 void sched_explore_here(bool on)
 {
 	ex.off = !on;
@@ -260,6 +266,7 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 	ex.all = bounds->all;
 	run.watch = watch;
 	sched_decide = decide;
+	sched_accessed = accessed;
 	do {
 		ex.depth = 0;
 		ex.diverged = false;
@@ -282,4 +289,5 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 	} while (!explored->complete && (!bounds->max_runs || explored->runs < bounds->max_runs) &&
 		 clock_now() < end);
 	sched_decide = NULL;
+	sched_accessed = NULL;
 }

@@ -15,6 +15,7 @@
 #define TABLE_BITS 12u
 #define TABLE (1u << TABLE_BITS)
 #define NOBODY SCHED_FIBERS
+#define TOUCHED 64u
 
 struct clock {
 	u32 step[SCHED_FIBERS];
@@ -53,6 +54,13 @@ static struct {
 		enum sched_point_kind kind;
 	} next[SCHED_FIBERS];
 	bool overflow;
+	/* What the running step is known to have accessed, by address: not told twice. */
+	u64 points;
+	struct touched {
+		const void *object;
+		u64 point;
+		bool write;
+	} touched[TOUCHED];
 } order;
 
 static void join(struct clock *to, const struct clock *from)
@@ -143,16 +151,16 @@ static bool sees_release(enum sched_point_kind kind)
 }
 
 /* Races of what the fiber is about to do with what others did. */
-static void look_back(u32 fiber, const struct object *o, order_race *race)
+static void look_back(u32 fiber, const struct object *o, enum access access, bool release,
+		      order_race *race)
 {
 	const struct clock *clock = &order.fibers[fiber];
-	enum sched_point_kind kind = order.next[fiber].kind;
 
 	if (o->writer != NOBODY && o->write.step > clock->step[o->writer])
 		race(o->write.decision, fiber);
-	if (sees_release(kind) && o->giver != NOBODY && o->given.step > clock->step[o->giver])
+	if (release && o->giver != NOBODY && o->given.step > clock->step[o->giver])
 		race(o->given.decision, fiber);
-	for (u64 left = access_of(kind) == WRITE ? o->readers : 0; left; left &= left - 1) {
+	for (u64 left = access == WRITE ? o->readers : 0; left; left &= left - 1) {
 		u32 reader = (u32)__builtin_ctzll(left);
 
 		if (o->read[reader].step > clock->step[reader])
@@ -174,16 +182,12 @@ static void look_ahead(u32 fiber, const void *key, enum access access, u32 decis
 	}
 }
 
-static void access(u32 fiber, const void *key, enum access access, u32 decision, order_race *race)
+/* The step is made. */
+static void made(u32 fiber, struct object *o, enum access access, u32 decision)
 {
 	struct clock *clock = &order.fibers[fiber];
-	struct object *o = find(key);
 	struct seen seen = {++order.steps, decision};
 
-	if (!o)
-		return;
-	look_back(fiber, o, race);
-	look_ahead(fiber, key, access, decision, race);
 	join(clock, access == WRITE ? &o->used : &o->written);
 	clock->step[fiber] = seen.step;
 	add_to_hash(fiber, o, access == WRITE);
@@ -197,6 +201,34 @@ static void access(u32 fiber, const void *key, enum access access, u32 decision,
 		o->readers |= (u64)1 << fiber;
 		o->read[fiber] = seen;
 	}
+}
+
+static void access(u32 fiber, const void *key, enum access access, u32 decision, order_race *race)
+{
+	struct object *o = find(key);
+
+	if (!o)
+		return;
+	look_back(fiber, o, access, sees_release(order.next[fiber].kind), race);
+	look_ahead(fiber, key, access, decision, race);
+	made(fiber, o, access, decision);
+}
+
+/* Nobody announces these: who makes one later finds the race then. */
+void order_access(u32 fiber, const void *object, bool write, u32 decision, order_race *race)
+{
+	enum access access = write ? WRITE : READ;
+	struct touched *t = &order.touched[(uintptr_t)object >> 2 & (TOUCHED - 1)];
+	struct object *o;
+
+	if (t->point == order.points && t->object == object && t->write >= write)
+		return;
+	*t = (struct touched){object, order.points, write};
+	o = find(object);
+	if (!o)
+		return;
+	look_back(fiber, o, access, false, race);
+	made(fiber, o, access, decision);
 }
 
 /* All that the fiber did comes before whoever takes the lock next. */
@@ -258,6 +290,7 @@ void order_point(const struct sched_event *event, u32 decision, order_race *race
 	bool refused = event->waits && event->object == done && is_lock(kind);
 	struct object *o;
 
+	order.points++;
 	if (refused)
 		refuse(fiber, done);
 	else if (done && access_of(kind))
@@ -273,12 +306,13 @@ void order_point(const struct sched_event *event, u32 decision, order_race *race
 	order.next[fiber].kind = event->kind;
 	o = event->object && access_of(event->kind) ? find(event->object) : NULL;
 	if (o)
-		look_back(fiber, o, race);
+		look_back(fiber, o, access_of(event->kind), sees_release(event->kind), race);
 }
 
 void order_skip(u32 fiber)
 {
 	order.next[fiber].object = NULL;
+	order.points++;
 }
 
 void order_spawn(u32 child)

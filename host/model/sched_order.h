@@ -2,7 +2,8 @@
 /*
  * sched_order.h: which steps of a run come before which, whatever the schedule.
  *
- * A step is an access to an object, numbered in the order of the run. Two steps of
+ * A step is an access to an object, or several (order_access: each has a number of its
+ * own), numbered in the order of the run. Two steps of
  * one fiber, or to one object if one of them writes, keep their order in every run
  * that commutes to this one; so does what lies between them. The rest is unordered.
  * Each fiber and each object has a clock: of each fiber, the latest step that comes
@@ -28,6 +29,8 @@ void order_begin(void);
  * that, and of what it announces now, are told: with steps that were made, and of
  * others who are about to make one. decision: the last one. */
 void order_point(const struct sched_event *event, u32 decision, order_race *race);
+/* The running fiber's step reads or writes this, too. Races with steps that were made. */
+void order_access(u32 fiber, const void *object, bool write, u32 decision, order_race *race);
 /* The same without looking for races: setting up and taking down. */
 void order_skip(u32 fiber);
 /* The running fiber starts another. */

@@ -60,12 +60,12 @@ struct sim_scenario {
 	struct sim_role roles[SIM_ACTORS];
 
 	/* Level memory. */
-	u32 first, pages; /* mapped at first: from the first page of SIM_BASE's 2M on */
-	u32 small;	  /* pages when all schedules are explored; 0: 2 at most */
-	u32 flags;	  /* MODEL_*, of that mapping */
-	u32 frames;	  /* of each device's memory that are to be had; 0: 512 */
-	u64 device_flags; /* GPUSVM_DEVICE_*, of the first device */
-	u32 no_memory;	  /* mask of devices that have none */
+	u32 first, pages;   /* mapped at first: from the first page of SIM_BASE's 2M on */
+	u32 small;	    /* pages when all schedules are explored; 0: 2 at most */
+	u32 flags;	    /* MODEL_*, of that mapping */
+	u32 frames;	    /* of each device's memory that are to be had; 0: 512 */
+	u64 device_flags;   /* GPUSVM_DEVICE_*, of the first device */
+	u32 no_memory;	    /* mask of devices that have none */
 	bool split_atomics; /* devices' atomics in system memory are a read and a write */
 	u64 timeslice;
 	u64 keepalive;			/* of device memory that nothing uses */
@@ -96,6 +96,8 @@ struct sim_level {
 	u32 reach[ADVERSARIES]; /* 0: 12 */
 	/* See struct sched_options. pct_depths: 3 and so many different ones. */
 	u64 pct_length, pct_depths, max_idle_points, max_idle_time;
+	bool atomics_ordered; /* the same */
+	u32 small;	      /* as a scenario's, where that says nothing */
 };
 extern const struct sim_level sim_memory_level, sim_userfault_level;
 

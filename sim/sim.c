@@ -184,7 +184,9 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 						 : sc->roles[i].step != NULL;
 	if (scheduler == SIM_EXHAUSTIVE) {
 		keep_two(c, sc);
-		c->pages = sc->small ? sc->small : host_min(sc->pages, 2u);
+		c->pages = sc->small   ? sc->small
+			   : sc->pages ? host_min(sc->pages, 2u)
+				       : level->small;
 		return;
 	}
 	c->atomics = next_random(&random) % 2;
@@ -218,6 +220,7 @@ static const struct sim_level *options_of(const struct sim_case *c, struct sched
 	    .choices = (const struct sched_choice *)(const void *)c->choices,
 	    .n_choices = (u32)c->n_choices,
 	    .atomics = c->atomics,
+	    .atomics_ordered = level->atomics_ordered,
 	    .work = true,
 	    .check = level->check,
 	    .check_period = level->check_period,

@@ -13,6 +13,7 @@ static u64 frame_alloc(struct device *d, unsigned order)
 {
 	u64 n = (u64)1 << order;
 
+	sched_access(d->used, true);
 	/* One by one from where the last was found, not to look at all each time. */
 	if (!order)
 		for (u64 k = 0; k < FRAMES; k++) {
@@ -59,6 +60,7 @@ static void frame_forget(struct device *d, u64 index)
 
 	for (u32 i = 0; i < KERNEL_BYTES / 8; i++)
 		words[i] = KERNEL_NOTHING;
+	sched_access(d->used, true);
 	d->used[index] = 0;
 }
 

@@ -9,17 +9,29 @@
 #define PLACE (A + (BLOCKS + 1) * HUGE_SIZE)
 #define ORIGIN (A + (BLOCKS + 2) * HUGE_SIZE)
 
+/* The first alone, when all schedules are explored. */
 static const u16 words[] = {0, 1, 40, 511};
+
+static u32 n_words(void)
+{
+	return world->small ? 1 : host_array_size(words);
+}
+
+/* Of what is handed over. */
+static u64 size(void)
+{
+	return world->small ? 2 * PAGE : HUGE_SIZE;
+}
 
 static void fill(u64 base, u64 tag)
 {
-	for (u32 i = 0; i < host_array_size(words); i++)
+	for (u32 i = 0; i < n_words(); i++)
 		must(kernel_store(kernel_self(), base + words[i] * PAGE, tag + words[i]) == 0);
 }
 
 static void expect(u64 base, u64 tag)
 {
-	for (u32 i = 0; i < host_array_size(words); i++) {
+	for (u32 i = 0; i < n_words(); i++) {
 		u64 has;
 
 		must(kernel_load(kernel_self(), base + words[i] * PAGE, &has) == 0);
@@ -52,39 +64,39 @@ void give_step(struct sim *s, struct sim_actor *a)
 	if (s->handed)
 		return;
 	sched_note("maps the place, and gives it away");
-	must(kernel_mmap(PLACE, HUGE_SIZE, RW) == 0);
+	must(kernel_mmap(PLACE, size(), RW) == 0);
 	fill(PLACE, tag);
-	move_out(a, PLACE, PLACE + HUGE_SIZE);
+	move_out(a, PLACE, PLACE + size());
 	if (sim_below(a, 2))
 		expect(PLACE, tag);
 	s->handed = true;
-	must(kernel_munmap(PLACE, HUGE_SIZE) == 0);
+	must(kernel_munmap(PLACE, size()) == 0);
 	sched_progress();
 }
 
 void take_place_step(struct sim *s, struct sim_actor *a)
 {
 	u64 tag = any_tag(a);
-	u32 tries;
+	u32 tries, most = s->small ? 2 : 40;
 
-	must(kernel_mmap(ORIGIN, HUGE_SIZE, RW) == 0);
+	must(kernel_mmap(ORIGIN, size(), RW) == 0);
 	fill(ORIGIN, tag);
-	move_out(a, ORIGIN, ORIGIN + HUGE_SIZE);
-	for (tries = 0; tries < 40 && !(s->handed && is_hole(PLACE)); tries++)
+	move_out(a, ORIGIN, ORIGIN + size());
+	for (tries = 0; tries < most && !(s->handed && is_hole(PLACE)); tries++)
 		host_sleep(HOST_USEC);
-	if (tries == 40) {
+	if (tries == most) {
 		expect(ORIGIN, tag);
-		must(kernel_munmap(ORIGIN, HUGE_SIZE) == 0);
+		must(kernel_munmap(ORIGIN, size()) == 0);
 		return;
 	}
 	sched_note("moves a mapping to the place");
-	must(kernel_mremap(ORIGIN, PLACE, HUGE_SIZE, false) == 0);
+	must(kernel_mremap(ORIGIN, PLACE, size(), false) == 0);
 	if (sim_below(a, 2))
 		expect(PLACE, tag);
 	if (sim_below(a, 2))
-		move_out(a, PLACE, PLACE + HUGE_SIZE);
+		move_out(a, PLACE, PLACE + size());
 	expect(PLACE, tag);
-	must(kernel_munmap(PLACE, HUGE_SIZE) == 0);
+	must(kernel_munmap(PLACE, size()) == 0);
 	s->handed = false;
 	sched_progress();
 }

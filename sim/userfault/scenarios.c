@@ -189,6 +189,7 @@ const struct sim_scenario userfault_scenarios[] = {
 	       {"mover", mover_step, 12, -1}}},
     {.name = "userfault-exclusive",
      .about = "pages of system memory that a device takes for itself",
+     .small = 1,
      .devices = 1,
      .whims = MILD,
      .roles = {{"cpu 0", cpu_step, 12, -1},

@@ -224,8 +224,13 @@ static void run(void *arg)
 	memset(world, 0, offsetof(struct sim, devices) + c->devices * sizeof(struct device));
 	world->scenario = sim_scenario_at(c->scenario);
 	world->n_devices = c->devices;
-	world->n_watched = world->scenario->pages ? world->scenario->pages : WATCHED;
+	world->n_watched = c->pages		    ? c->pages
+			   : world->scenario->pages ? world->scenario->pages
+						    : WATCHED;
+	world->small = c->pages != 0;
 	sched_explore_here(false);
+	the_mm = NULL;
+	kernel_abandon();
 	kernel_boot(&(struct kernel_whims){.steps = 64});
 	world->space = kernel_self();
 	begin(c);
@@ -259,4 +264,6 @@ const struct sim_level sim_userfault_level = {
     /* Some stay off the processor for long. */
     .max_idle_points = 4000000,
     .max_idle_time = 1000 * HOST_SEC,
+    .atomics_ordered = true,
+    .small = 2,
 };

@@ -70,6 +70,7 @@ struct sim {
 	const struct sim_scenario *scenario;
 	u32 n_devices;
 	u32 n_watched; /* pages that are used, of those that are watched */
+	bool small;    /* steps are: all schedules are explored */
 	struct mm *mm;
 	struct space *space;	       /* the process */
 	u64 field;		       /* its address */
@@ -84,7 +85,7 @@ struct sim {
 	struct host_waitq lane_waitq;
 	u64 open;		  /* page that is accessed, or 0; atomic */
 	struct host_rwlock pause; /* RANK_RUNTIME: read by the lane, written around forks */
-	bool handed; /* see handover.c */
+	bool handed;		  /* see handover.c */
 	struct device devices[DEVICES];
 };
 /* The one that runs: for callbacks that have no argument of ours. */

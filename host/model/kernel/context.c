@@ -25,17 +25,20 @@ struct context *context_of(int fd)
 	if (fd < FD_CONTEXT || fd >= FD_CONTEXT + (int)CONTEXTS)
 		return NULL;
 	c = &kernel.contexts[fd - FD_CONTEXT];
+	reads(&kernel.contexts);
 	return c->used ? c : NULL;
 }
 
 struct context *context_make(struct space *s)
 {
+	writes(&kernel.contexts);
 	for (u32 i = 0; i < CONTEXTS; i++) {
 		struct context *c = &kernel.contexts[i];
 
 		if (c->used)
 			continue;
 		*c = (struct context){.used = true, .space = s};
+		host_waitq_init(&c->waitq);
 		return c;
 	}
 	return NULL;
@@ -55,9 +58,12 @@ void context_close(struct context *c)
 {
 	struct space *s = c->space;
 
+	writes(&c->faults);
 	c->released = true;
+	reads(&s->gone);
 	if (!s->gone) {
 		mmap_write_lock(s);
+		writes(&s->n_areas);
 		for (u32 i = 0; i < s->n_areas; i++)
 			if (s->areas[i].context == c) {
 				s->areas[i].context = NULL;
@@ -68,11 +74,13 @@ void context_close(struct context *c)
 	}
 	context_wake(c, 0, 0);
 	/* Who waits for an event goes on, too. */
+	writes(&c->faults);
 	for (struct event_wait *w = c->events; w; w = w->next)
 		w->done = true;
 	c->events = NULL;
-	kernel_wake();
-	kernel_wait(!c->changing);
+	host_wake_all(&c->waitq);
+	kernel_wait((reads(&c->changing), !c->changing));
+	writes(&kernel.contexts);
 	c->used = false;
 	kernel_wake();
 }
@@ -84,6 +92,7 @@ void context_wake(struct context *c, u64 start, u64 length)
 	struct fault_wait **at = &c->faults;
 	bool any = false;
 
+	reads(&c->faults);
 	while (*at) {
 		struct fault_wait *w = *at;
 
@@ -91,17 +100,18 @@ void context_wake(struct context *c, u64 start, u64 length)
 			at = &w->next;
 			continue;
 		}
+		writes(&c->faults);
 		*at = w->next;
 		w->woken = any = true;
 	}
 	if (any)
-		kernel_wake();
+		host_wake_all(&c->waitq);
 }
 
 /* Is the page still as it was when the fault was found? */
 static bool must_wait(struct space *s, u64 address, u32 flags)
 {
-	struct pte *p = pte_find(s, address);
+	const struct pte *p = pte_look(s, address);
 
 	if (!p || pte_none(p))
 		return true;
@@ -120,6 +130,7 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 		mmap_read_unlock(s);
 		return -EFAULT;
 	}
+	writes(&c->faults);
 	if (c->released) {
 		mmap_read_unlock(s);
 		return 0;
@@ -128,7 +139,9 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 		;
 	*at = &w;
 	step();
+	reads(&c->faults);
 	if (!must_wait(s, address, flags) || c->released) {
+		writes(&c->faults);
 		for (at = &c->faults; *at && *at != &w; at = &(*at)->next)
 			;
 		if (*at)
@@ -137,9 +150,9 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 		return 0;
 	}
 	mmap_read_unlock(s);
-	kernel_wake();
+	host_wake_all(&kernel.pollers);
 	kernel.waiting++;
-	kernel_wait(w.woken);
+	(void)kernel_wait_on(&c->waitq, (reads(&c->faults), w.woken), HOST_FOREVER);
 	kernel.waiting--;
 	return 0;
 }
@@ -152,25 +165,28 @@ void context_event(struct context *c, struct event_wait *w)
 
 	kernel_counts.events++;
 	w->next = NULL;
+	writes(&c->faults);
 	w->done = c->released;
 	if (!w->done) {
 		for (at = &c->events; *at; at = &(*at)->next)
 			;
 		*at = w;
-		kernel_wake();
+		host_wake_all(&kernel.pollers);
 		kernel.waiting++;
-		kernel_wait(w->done);
+		(void)kernel_wait_on(&c->waitq, (reads(&c->faults), w->done), HOST_FOREVER);
 		kernel.waiting--;
 	}
 	if (whim(kernel.whims.late))
 		host_sleep(sched_random() % (2 * HOST_SEC));
 	step();
+	writes(&c->changing);
 	c->changing--;
 	kernel_wake();
 }
 
 bool context_readable(const struct context *c)
 {
+	reads(&c->faults);
 	for (const struct fault_wait *w = c->faults; w; w = w->next)
 		if (!w->read)
 			return true;
@@ -203,9 +219,11 @@ s64 context_read(struct context *c, void *buffer, size_t size)
 	if (!c->api_done || size < sizeof(msg))
 		return -EINVAL;
 	step();
+	reads(&c->faults);
 	for (struct fault_wait *w = c->faults; w; w = w->next) {
 		if (w->read)
 			continue;
+		writes(&c->faults);
 		w->read = true;
 		memset(&msg, 0, sizeof(msg));
 		msg.event = UFFD_EVENT_PAGEFAULT;
@@ -216,12 +234,13 @@ s64 context_read(struct context *c, void *buffer, size_t size)
 	e = c->events;
 	if (!e)
 		return -EAGAIN;
+	writes(&c->faults);
 	c->events = e->next;
 	msg = e->msg;
 	if (e->child)
 		msg.arg.fork.ufd = (u32)(FD_CONTEXT + (e->child - kernel.contexts));
 	e->done = true;
-	kernel_wake();
+	host_wake_all(&c->waitq);
 	return give(buffer, &msg);
 }
 
@@ -262,6 +281,7 @@ static int register_locked(struct context *c, u64 start, u64 end, u32 mode)
 	r = areas_split(s, start, end);
 	if (r)
 		return r;
+	writes(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++) {
 		a = &s->areas[i];
 		if (a->start < start || a->end > end || (!mode && a->context != c))
@@ -282,6 +302,7 @@ static int ioctl_register(struct context *c, u64 start, u64 length, u32 mode)
 	if (!range_valid(start, length))
 		return -EINVAL;
 	step();
+	reads(&s->gone);
 	if (s->gone)
 		return -ESRCH;
 	mmap_write_lock(s);

@@ -25,6 +25,7 @@ static bool fill_huge(struct space *s, const struct area *a, u64 address)
 		return false;
 	for (u32 i = 0; i < HOST_HUGE_PAGES; i++)
 		pte_fill(s, start + i * PAGE, NULL, 0);
+	table_changes(s, start);
 	t->huge = true;
 	return true;
 }
@@ -63,7 +64,7 @@ static int fault_once(struct space *s, u64 address, bool write, bool by_kernel)
 	}
 	if (p && p->flags & PTE_MIGRATING) {
 		mmap_read_unlock(s);
-		kernel_wait(!(p->flags & PTE_MIGRATING));
+		kernel_wait(!(pte_look(s, address)->flags & PTE_MIGRATING));
 		return 1;
 	}
 	if (p && p->flags & PTE_PRESENT) {
@@ -94,14 +95,14 @@ int fault_in(struct space *s, u64 address, bool write, bool by_kernel)
 
 	do {
 		/* The processor looks first; it needs no lock for that. */
-		struct pte *p = pte_find(s, address);
+		const struct pte *p = pte_look(s, address);
 		struct area *a = area_find(s, address);
 
 		if (p && a && a->protection & (write ? KERNEL_WRITE : KERNEL_READ) &&
 		    (p->flags & (PTE_PRESENT | PTE_MIGRATING)) == PTE_PRESENT &&
 		    !(write && p->flags & (PTE_ZERO | PTE_SHARED | PTE_PROTECTED))) {
 			if (write)
-				p->flags &= (u16)~PTE_LAZY;
+				pte_find(s, address)->flags &= (u16)~PTE_LAZY;
 			return 0;
 		}
 		mmap_read_lock(s);
@@ -160,10 +161,12 @@ int kernel_direct_write(u64 address, u64 value)
 	if (r)
 		return r;
 	pte_find(s, address)->pins++;
+	writes(&kernel.pins);
 	pin.next = kernel.pins;
 	kernel.pins = &pin;
 	for (u64 n = sched_random() % 4; n; n--)
 		step();
+	writes(&kernel.pins);
 	if (pin.address) {
 		p = pte_find(s, pin.address);
 		memcpy(pte_bytes(s, pin.address) + pin.address % PAGE, &value, sizeof(value));
@@ -188,13 +191,15 @@ u8 *kernel_touch(const void *p, bool write)
 	u64 address = (u64)(uintptr_t)p;
 	struct area *a = area_find(s, address);
 	struct table *t = table_find(s, address);
-	struct pte *e = pte_find(s, address);
+	const struct pte *e = pte_look(s, address);
 	bool library = host_arena_contains(p);
 
 	/* Plain memory of the library, or of the test. */
 	if (!t && !(a && (a->context || !library)) &&
-	    address - KERNEL_USER_BASE >= KERNEL_USER_SIZE)
+	    address - KERNEL_USER_BASE >= KERNEL_USER_SIZE) {
+		sched_access((const void *)(uintptr_t)host_align_down(address, PAGE), write);
 		return (u8 *)(uintptr_t)p;
+	}
 	if (library && a->context && (!e || !(e->flags & PTE_PRESENT)))
 		sched_fail(SCHED_LAW,
 			   "staging is touched where there is no page: slot %llu page %llu",

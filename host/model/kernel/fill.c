@@ -25,7 +25,7 @@ static int source_ready(struct context *c, u64 source)
 {
 	struct space *self = kernel_self();
 	struct area *a = area_find(self, source);
-	struct pte *p = pte_find(self, source);
+	const struct pte *p = pte_look(self, source);
 	int r;
 
 	/* What no table was made for is plain memory of the library. */
@@ -53,6 +53,8 @@ static int fill_one(struct context *c, u64 at, u64 source, enum fill_kind kind)
 
 	if (t->huge)
 		return -EEXIST;
+	if (!t->populated)
+		table_changes(s, at);
 	t->populated = true;
 	if (!pte_none(p))
 		return -EEXIST;
@@ -77,11 +79,13 @@ static s64 fill_pages(struct context *c, u64 start, u64 source, u64 length, enum
 
 again:
 	step();
+	reads(&s->gone);
 	if (s->gone)
 		return -ESRCH;
 	mmap_read_lock(s);
 	a = s->gone ? NULL : area_find(s, start);
 	r = !a || start + length > a->end || !a->context ? -ENOENT : 0;
+	reads(&c->changing);
 	if (!r && c->changing)
 		r = -EAGAIN;
 	while (!r && done < length) {
@@ -128,6 +132,7 @@ static int protect(struct context *c, const struct uffdio_writeprotect *arg)
 		return -EINVAL;
 	mmap_read_lock(s);
 	a = area_find(s, start);
+	reads(&c->changing);
 	if (!a || a->end < end || !(a->mode & UFFDIO_REGISTER_MODE_WP))
 		r = -ENOENT;
 	else if (c->changing)
@@ -154,6 +159,7 @@ int fill_ioctl(struct context *c, unsigned long request, void *arg)
 	struct uffdio_poison *poison = arg;
 
 	step();
+	reads(&c->changing);
 	if (c->changing)
 		return -EAGAIN;
 	switch (request) {

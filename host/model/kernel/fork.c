@@ -30,6 +30,7 @@ static struct context *fork_context(struct forked *f, struct context *c, struct 
 	f->children[f->n]->features = c->features;
 	f->children[f->n]->api_done = true;
 	f->children[f->n]->user_only = c->user_only;
+	writes(&c->changing);
 	c->changing++;
 	return f->children[f->n++];
 }
@@ -57,13 +58,14 @@ static void fork_pages(struct space *s, struct space *child, const struct area *
 		}
 		fork_page(s, child, at);
 		if (t->huge && host_is_aligned(at, HOST_HUGE_SIZE))
-			table_find(child, at)->huge = true;
+			table_changes(child, at), table_find(child, at)->huge = true;
 		step_pages();
 	}
 }
 
 static struct space *space_make(void)
 {
+	writes(&kernel.spaces);
 	for (u32 i = 1; i < SPACES; i++) {
 		struct space *s = &kernel.spaces[i];
 
@@ -121,12 +123,14 @@ struct space *kernel_fork(void)
 void kernel_exit(struct space *child)
 {
 	/* Whoever works on it by a descriptor finishes its call; then it is told. */
+	writes(&child->gone);
 	child->gone = true;
 	mmap_write_lock(child);
 	mmap_write_unlock(child);
+	reads(&kernel.contexts);
 	for (u32 i = 0; i < CONTEXTS; i++)
 		if (kernel.contexts[i].used && kernel.contexts[i].space == child)
-			kernel_wait(!kernel.contexts[i].used);
+			kernel_wait((reads(&kernel.contexts), !kernel.contexts[i].used));
 	space_free(child);
 	kernel_wake();
 }

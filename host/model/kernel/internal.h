@@ -87,6 +87,7 @@ struct context {
 	bool released;
 	u64 features;
 	struct space *space;
+	struct host_waitq waitq;   /* who waits in a fault, or for an event to be read */
 	u32 changing;		   /* mmap_changing: changes whose caller has not gone on yet */
 	struct fault_wait *faults; /* oldest first */
 	struct event_wait *events;
@@ -103,7 +104,8 @@ struct pin {
 
 struct kernel {
 	struct kernel_whims whims;
-	struct host_waitq waitq; /* everything that sleeps in the kernel */
+	struct host_waitq waitq; /* everything that sleeps in the kernel but: */
+	struct host_waitq pollers;
 	struct space spaces[SPACES];
 	struct context contexts[CONTEXTS];
 	bool eventfd_used[EVENTFDS];
@@ -113,29 +115,33 @@ struct kernel {
 	u32 pool_used;
 	u32 waiting;
 	u64 alloc_next;
-	void (*prepare)(void), (*parent)(void);
+	void (*prepare)(void), (*parent)(void), (*child)(void);
 };
 extern struct kernel kernel;
 
 /* The kernel's sleeping does not call the library's hook. */
-#define kernel_wait_until(cond, deadline)                                                          \
+#define kernel_wait_on(waitq, cond, deadline)                                                      \
 	({                                                                                         \
 		void (*hook_)(void) = host_posix_before_block;                                     \
 		host_posix_before_block = NULL;                                                    \
-		bool in_time_ = host_wait_until(&kernel.waitq, (cond), (deadline));                \
+		bool in_time_ = host_wait_until((waitq), (cond), (deadline));                      \
 		host_posix_before_block = hook_;                                                   \
 		in_time_;                                                                          \
 	})
-#define kernel_wait(cond) ((void)kernel_wait_until(cond, HOST_FOREVER))
+#define kernel_wait(cond) ((void)kernel_wait_on(&kernel.waitq, cond, HOST_FOREVER))
 static inline void kernel_wake(void)
 {
 	host_wake_all(&kernel.waitq);
 }
-/* Another may run here. */
+/* Another may run here. What the step then does is told where it is done, so that steps
+ * that have nothing to do with each other commute (sched_access): what is one thing there,
+ * page_read() and page_write() say of pages. */
 static inline void step(void)
 {
-	sched_point(POINT_MODEL, &kernel);
+	sched_point(POINT_MODEL, NULL);
 }
+#define reads(object) sched_access((object), false)
+#define writes(object) sched_access((object), true)
 /* Tells the chart, and the result: pages that were done, or an error. */
 #define told(what, r, ...)                                                                         \
 	sched_note(what ": %d", __VA_ARGS__, (int)((r) > 0 ? (r) / (s64)HOST_PAGE_SIZE : (r)))
@@ -172,7 +178,11 @@ void areas_remove(struct space *s, u64 start, u64 end); /* split before */
 void areas_merge(struct space *s);
 struct table *table_find(struct space *s, u64 address);
 struct table *table_make(struct space *s, u64 address);
-struct pte *pte_find(struct space *s, u64 address); /* NULL: no table */
+/* Does 2M begin or end to be a huge page, or to have a table? To be told before. */
+void table_changes(struct space *s, u64 address);
+/* To be read and written until the next point; pte_look: read only. NULL: no table. */
+struct pte *pte_find(struct space *s, u64 address);
+const struct pte *pte_look(struct space *s, u64 address);
 u8 *pte_bytes(struct space *s, u64 address);
 static inline bool pte_none(const struct pte *p)
 {

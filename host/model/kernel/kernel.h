@@ -54,6 +54,9 @@ struct space;
 
 /* Makes the kernel anew; everything of the run before is forgotten. */
 void kernel_boot(const struct kernel_whims *whims);
+/* The run before was left in the middle, and nobody of it is there any more: to the
+ * handlers around a fork it is as in a child. */
+void kernel_abandon(void);
 struct space *kernel_self(void); /* of the running fiber: the process, or what it became */
 /* The running fiber is a thread of that space from now on. */
 void kernel_become(struct space *s);

@@ -38,6 +38,7 @@ static int drop_area(struct space *s, struct area *a, u64 start, u64 *end, bool 
 
 		w.msg.arg.remove.start = start;
 		w.msg.arg.remove.end = *end;
+		writes(&c->changing);
 		c->changing++;
 		mmap_read_unlock(s);
 		step();
@@ -87,6 +88,7 @@ static int mark(struct space *s, u64 start, u64 end, int advice)
 
 	mmap_write_lock(s);
 	r = areas_split(s, start, end);
+	writes(&s->n_areas);
 	for (struct area *a = area_next(s, start);
 	     !r && a && a < s->areas + s->n_areas && a->start < end; a++) {
 		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
@@ -140,7 +142,7 @@ bool kernel_collapse(u64 address)
 	t = table_find(s, start);
 	can = a && t && !t->huge && a->end >= start + HOST_HUGE_SIZE;
 	for (u32 i = 0; can && i < HOST_HUGE_PAGES; i++) {
-		const struct pte *p = &t->ptes[i];
+		const struct pte *p = pte_find(s, start + i * PAGE);
 
 		/* Holes of a registered area stay holes. */
 		can = !(p->flags & (PTE_SHARED | PTE_MIGRATING | PTE_POISON | PTE_PROTECTED)) &&
@@ -153,6 +155,7 @@ bool kernel_collapse(u64 address)
 		t->ptes[i].flags = PTE_PRESENT;
 	}
 	if (can) {
+		table_changes(s, start);
 		t->huge = true;
 		t->populated = false;
 		kernel_counts.collapses++;
@@ -172,7 +175,7 @@ static void migrate(struct space *s, u64 at)
 	/* Entries of this table are never freed in a run: p stays good. */
 	for (u64 n = 1 + sched_random() % 4; n; n--)
 		step();
-	p->flags &= (u16)~PTE_MIGRATING;
+	pte_find(s, at)->flags &= (u16)~PTE_MIGRATING;
 	kernel_wake();
 }
 

@@ -15,6 +15,7 @@ static void remember(struct unmap_events *events, struct context *c)
 			return;
 	HOST_CHECK(events->n < host_array_size(events->contexts));
 	events->contexts[events->n++] = c;
+	writes(&c->changing);
 	c->changing++;
 }
 
@@ -101,6 +102,7 @@ int kernel_mprotect(u64 start, u64 length, u32 protection)
 	step();
 	mmap_write_lock(s);
 	r = areas_split(s, start, start + length);
+	writes(&s->n_areas);
 	for (struct area *a = area_next(s, start);
 	     !r && a && a < s->areas + s->n_areas && a->start < start + length; a++)
 		a->protection = protection;
@@ -126,6 +128,7 @@ static void remap_page(struct space *s, u64 from, u64 to)
 			pins_moved(from, to);
 		p->pins = 0;
 	} else {
+		table_changes(s, to);
 		table_make(s, to)->populated = true;
 		pte_find(s, to)->flags = had.flags;
 	}
@@ -149,6 +152,8 @@ static void remap_pages(struct space *s, u64 from, u64 to, u64 length)
 		}
 		for (u64 i = 0; i < HOST_HUGE_PAGES; i++)
 			remap_page(s, from + at + i * PAGE, to + at + i * PAGE);
+		table_changes(s, from + at);
+		table_changes(s, to + at);
 		t->huge = t->populated = false;
 		table_make(s, to + at)->huge = true;
 		table_make(s, to + at)->populated = false;
@@ -192,6 +197,7 @@ int kernel_mremap(u64 from, u64 to, u64 length, bool keep)
 		moved.end = to + length;
 		c = moved.context;
 		if (c && c->features & UFFD_FEATURE_EVENT_REMAP) {
+			writes(&c->changing);
 			c->changing++;
 		} else {
 			c = moved.context = NULL;

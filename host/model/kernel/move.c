@@ -35,12 +35,14 @@ static int move_huge(struct space *s, u64 to, u64 from, u64 length)
 	if (host_is_aligned(to | from, HOST_HUGE_SIZE) && length >= HOST_HUGE_SIZE &&
 	    !into->populated) {
 		for (u32 i = 0; i < HOST_HUGE_PAGES; i++)
-			if (!movable(&t->ptes[i]))
+			if (!movable(pte_look(s, from + i * PAGE)))
 				return -EBUSY;
 		if (whim(kernel.whims.busy))
 			return -EBUSY;
 		for (u32 i = 0; i < HOST_HUGE_PAGES; i++)
 			move_one(s, to + i * PAGE, from + i * PAGE);
+		table_changes(s, from);
+		table_changes(s, to);
 		t->huge = t->populated = false;
 		into->huge = true;
 		into->populated = false;
@@ -64,7 +66,7 @@ static int move_look(struct space *s, u64 to, u64 from)
 	if (p->flags & PTE_POISON)
 		return -EFAULT;
 	if (p->flags & PTE_MIGRATING) {
-		kernel_wait(!(p->flags & PTE_MIGRATING));
+		kernel_wait(!(pte_look(s, from)->flags & PTE_MIGRATING));
 		return 1;
 	}
 	if (p->flags & PTE_ZERO)
@@ -110,6 +112,8 @@ static int move_some(struct space *s, u64 to, u64 from, u64 length, bool again, 
 		*done = r ? 0 : HOST_HUGE_SIZE;
 		return r;
 	}
+	if (!into->populated)
+		table_changes(s, to);
 	into->populated = true;
 	if (!again && whim(kernel.whims.migrate)) {
 		step();
@@ -148,12 +152,14 @@ static s64 move_pages(struct context *c, u64 to, u64 from, u64 length)
 	int r;
 
 	step();
+	reads(&s->gone);
 	if (s->gone)
 		return -ESRCH;
 	mmap_read_lock(s);
 	a = area_find(s, to);
 	b = area_find(s, from);
 	r = a && b ? 0 : -ENOENT;
+	reads(&c->changing);
 	if (!r && c->changing)
 		r = -EAGAIN;
 	if (!r && (from + length > b->end || to + length > a->end))
@@ -182,6 +188,7 @@ int move_ioctl(struct context *c, void *arg)
 	s64 moved;
 
 	step();
+	reads(&c->changing);
 	if (c->changing)
 		return -EAGAIN;
 	if (!move->len || (move->dst | move->src | move->len) % PAGE)

@@ -26,7 +26,7 @@ int scan_vma(u64 address, struct userfault_vma *ret)
 static u64 categories(struct space *s, u64 at)
 {
 	struct table *t = table_find(s, at);
-	struct pte *p = pte_find(s, at);
+	const struct pte *p = pte_look(s, at);
 
 	if (!area_find(s, at) || !p || pte_none(p))
 		return 0;

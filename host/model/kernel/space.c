@@ -37,9 +37,11 @@ void kernel_boot(const struct kernel_whims *whims)
 	/* Handlers around a fork are given once in a program's life. */
 	kernel.prepare = was.prepare;
 	kernel.parent = was.parent;
+	kernel.child = was.child;
 	memset(&kernel_counts, 0, sizeof(kernel_counts));
 	kernel_whims_set(whims);
 	host_waitq_init(&kernel.waitq);
+	host_waitq_init(&kernel.pollers);
 	kernel.spaces[0].used = true;
 	host_rwlock_init(&kernel.spaces[0].mmap_lock, RANK_NONE);
 	/* The library's own memory. Entries are kept only for what a table was made for:
@@ -48,6 +50,12 @@ void kernel_boot(const struct kernel_whims *whims)
 			    &(struct area){.start = host_arena_base(),
 					   .end = host_arena_base() + host_arena_size(),
 					   .protection = KERNEL_READ | KERNEL_WRITE}) == 0);
+}
+
+void kernel_abandon(void)
+{
+	if (kernel.child)
+		kernel.child();
 }
 
 static HOST_THREAD_LOCAL struct space *self; /* NULL: the process's */
@@ -107,6 +115,7 @@ void mmap_write_unlock(struct space *s)
 
 struct area *area_next(struct space *s, u64 address)
 {
+	reads(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (s->areas[i].end > address)
 			return &s->areas[i];
@@ -124,6 +133,7 @@ int area_add(struct space *s, const struct area *area)
 {
 	u32 i = s->n_areas;
 
+	writes(&s->n_areas);
 	if (s->n_areas == AREAS)
 		return -ENOMEM;
 	while (i && s->areas[i - 1].start > area->start) {
@@ -145,6 +155,7 @@ static int area_split(struct space *s, u64 at)
 	tail.start = at;
 	if (s->n_areas == AREAS)
 		return -ENOMEM;
+	writes(&s->n_areas);
 	a->end = at;
 	return area_add(s, &tail);
 }
@@ -160,6 +171,7 @@ void areas_remove(struct space *s, u64 start, u64 end)
 {
 	u32 n = 0;
 
+	writes(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (s->areas[i].start < start || s->areas[i].end > end)
 			s->areas[n++] = s->areas[i];
@@ -176,6 +188,7 @@ void areas_merge(struct space *s)
 {
 	u32 n = 0;
 
+	writes(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (n && alike(&s->areas[n - 1], &s->areas[i]))
 			s->areas[n - 1].end = s->areas[i].end;
@@ -186,10 +199,32 @@ void areas_merge(struct space *s)
 
 /* ---- Tables and pages -------------------------------------------------------------- */
 
+/* One thing for what is told of a table itself. */
+static const void *table_object(const struct space *s, u64 address)
+{
+	return &s->tables[address / HOST_HUGE_SIZE % TABLE_HASH];
+}
+
+/* The first pages of a table are one thing each, and so are 64 of the others: few for what
+ * goes over all. */
+static const void *page_object(const struct table *t, u64 address)
+{
+	u64 i = address / PAGE % HOST_HUGE_PAGES;
+
+	return &t->ptes[i < 4 ? i : host_max(host_align_down(i, 64), (u64)4)];
+}
+
+void table_changes(struct space *s, u64 address)
+{
+	writes(table_object(s, address));
+}
+
 struct table *table_find(struct space *s, u64 address)
 {
 	u64 number = address / HOST_HUGE_SIZE;
 	struct table *t = s->tables[number % TABLE_HASH];
+
+	reads(table_object(s, address));
 
 	while (t && t->number != number)
 		t = t->next;
@@ -203,6 +238,7 @@ struct table *table_make(struct space *s, u64 address)
 
 	if (t)
 		return t;
+	table_changes(s, address);
 	t = kernel.pool_free;
 	if (t)
 		kernel.pool_free = t->next;
@@ -220,7 +256,20 @@ struct pte *pte_find(struct space *s, u64 address)
 {
 	struct table *t = table_find(s, address);
 
-	return t ? &t->ptes[address / PAGE % HOST_HUGE_PAGES] : NULL;
+	if (!t)
+		return NULL;
+	writes(page_object(t, address));
+	return &t->ptes[address / PAGE % HOST_HUGE_PAGES];
+}
+
+const struct pte *pte_look(struct space *s, u64 address)
+{
+	const struct table *t = table_find(s, address);
+
+	if (!t)
+		return NULL;
+	reads(page_object(t, address));
+	return &t->ptes[address / PAGE % HOST_HUGE_PAGES];
 }
 
 u8 *pte_bytes(struct space *s, u64 address)
@@ -243,6 +292,9 @@ void pte_fill(struct space *s, u64 address, const void *bytes, u32 flags)
 	u8 *to;
 
 	HOST_CHECK(!(p->flags & PTE_PRESENT));
+	writes(page_object(t, address));
+	if (!t->populated)
+		table_changes(s, address);
 	t->populated = true;
 	p->flags = (u16)(PTE_PRESENT | flags);
 	p->pins = 0;
@@ -255,6 +307,7 @@ void pte_fill(struct space *s, u64 address, const void *bytes, u32 flags)
 
 void pins_moved(u64 from, u64 to)
 {
+	writes(&kernel.pins);
 	for (struct pin *pin = kernel.pins; pin; pin = pin->next)
 		if (pin->address && host_align_down(pin->address, PAGE) == from)
 			pin->address = to ? to + pin->address % PAGE : 0;
@@ -278,6 +331,7 @@ void huge_split(struct space *s, u64 address)
 
 	if (!t || !t->huge)
 		return;
+	table_changes(s, address);
 	t->huge = false;
 	t->populated = true;
 	kernel_counts.splits++;
@@ -296,6 +350,7 @@ void zap(struct space *s, u64 start, u64 end)
 			/* All of it at once, the table too. */
 			for (u32 i = 0; i < HOST_HUGE_PAGES; i++)
 				pte_clear(s, at + i * PAGE);
+			table_changes(s, at);
 			t->huge = t->populated = false;
 			at += HOST_HUGE_SIZE - PAGE;
 		} else {
@@ -308,6 +363,7 @@ void zap(struct space *s, u64 start, u64 end)
 
 void space_free(struct space *s)
 {
+	writes(&kernel.spaces);
 	for (u32 i = 0; i < TABLE_HASH; i++)
 		for (struct table *t = s->tables[i], *next; t; t = next) {
 			next = t->next;
@@ -323,7 +379,7 @@ void space_free(struct space *s)
 u32 kernel_look(struct space *s, u64 address)
 {
 	const struct table *t = table_find(s, address);
-	const struct pte *p = pte_find(s, address);
+	const struct pte *p = pte_look(s, address);
 	const struct area *a = area_find(s, address);
 	u32 r = a && a->context ? KERNEL_REGISTERED : 0;
 

@@ -29,6 +29,7 @@ static int sys_ioctl(int fd, unsigned long request, void *arg)
 
 static u64 *eventfd_of(int fd)
 {
+	reads(&kernel.eventfd_used);
 	if (fd < FD_EVENT || fd >= FD_EVENT + (int)EVENTFDS || !kernel.eventfd_used[fd - FD_EVENT])
 		return NULL;
 	return &kernel.eventfd[fd - FD_EVENT];
@@ -36,6 +37,7 @@ static u64 *eventfd_of(int fd)
 
 static int sys_event(void)
 {
+	writes(&kernel.eventfd_used);
 	for (u32 i = 0; i < EVENTFDS; i++)
 		if (!kernel.eventfd_used[i]) {
 			kernel.eventfd_used[i] = true;
@@ -55,6 +57,7 @@ static s64 sys_read(int fd, void *buffer, size_t size)
 	if (!count || size < sizeof(*count))
 		return count ? -EINVAL : -EBADF;
 	step();
+	writes(count);
 	if (!*count)
 		return -EAGAIN;
 	memcpy(buffer, count, sizeof(*count));
@@ -70,8 +73,9 @@ static s64 sys_write(int fd, const void *buffer, size_t size)
 		return count ? -EINVAL : -EBADF;
 	step();
 	memcpy(&more, buffer, sizeof(more));
+	writes(count);
 	*count += more;
-	kernel_wake();
+	host_wake_all(&kernel.pollers);
 	return sizeof(more);
 }
 
@@ -80,7 +84,11 @@ static bool readable(int fd)
 	const struct context *c = context_of(fd);
 	const u64 *count = eventfd_of(fd);
 
-	return c ? context_readable(c) : count && *count;
+	if (c)
+		return context_readable(c);
+	if (count)
+		reads(count);
+	return count && *count;
 }
 
 static unsigned poll_look(struct pollfd *fds, unsigned n)
@@ -99,7 +107,7 @@ static int sys_poll(struct pollfd *fds, unsigned n, int timeout_ms)
 	u64 deadline = timeout_ms < 0 ? HOST_FOREVER : host_now() + (u64)timeout_ms * HOST_MSEC;
 
 	step();
-	(void)kernel_wait_until(poll_look(fds, n) != 0, deadline);
+	(void)kernel_wait_on(&kernel.pollers, poll_look(fds, n) != 0, deadline);
 	return (int)poll_look(fds, n);
 }
 
@@ -110,8 +118,10 @@ static void sys_close(int fd)
 	step();
 	if (c)
 		context_close(c);
-	else if (eventfd_of(fd))
+	else if (eventfd_of(fd)) {
+		writes(&kernel.eventfd_used);
 		kernel.eventfd_used[fd - FD_EVENT] = false;
+	}
 }
 
 static void sys_copy(u64 to, u64 from, u64 length)
@@ -136,6 +146,7 @@ static u64 sys_map(u64 at, u64 length)
 	if (!at) {
 		if (length > MAP_LARGEST)
 			return 0;
+		writes(&kernel.alloc_next);
 		at = MAP_BASE + kernel.alloc_next;
 		kernel.alloc_next += length;
 	}
@@ -157,8 +168,8 @@ static int sys_protect(u64 start, u64 length, int protection)
 
 static int sys_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
-	/* A child runs nothing of the library: see kernel_fork. */
-	(void)child;
+	/* A child runs nothing of the library (kernel_fork); but see kernel_abandon. */
+	kernel.child = child;
 	kernel.prepare = prepare;
 	kernel.parent = parent;
 	return 0;

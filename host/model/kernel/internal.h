@@ -135,7 +135,7 @@ static inline void kernel_wake(void)
 }
 /* Another may run here. What the step then does is told where it is done, so that steps
  * that have nothing to do with each other commute (sched_access): what is one thing there,
- * page_read() and page_write() say of pages. */
+ * reads() and writes() say of pages. */
 static inline void step(void)
 {
 	sched_point(POINT_MODEL, NULL);

@@ -230,17 +230,47 @@ static void block_remap(struct mm *mm, struct block *a, u64 to)
  * under. So a mapping may have moved to a place whose unmapping is told later than the
  * move. As long as an event may be on its way (none can be placed, events_unread) since a
  * move was read, an unmapping is believed only of what this home has not registered: what
- * is new there cannot be, as none is registered meanwhile.
+ * is new there is not, since vma_watch registers nothing meanwhile. Where a change began
+ * while it registered, nobody knows (mm->doubt), and the unmapping is believed.
  */
 
+/* The kernel says to another that it is taken, not by whom. */
 static bool is_registered(struct mm *mm, u64 start, u64 end)
 {
-	/* To another's the kernel says that it is taken. */
-	if (uffd_register(mm, mm->probe_fd, start, end - start, UFFDIO_REGISTER_MODE_MISSING) ==
-	    -EBUSY)
-		return true;
-	uffd_unregister(mm, mm->probe_fd, start, end - start);
-	return false;
+	u64 length = end - start;
+
+	if (uffd_register(mm, mm->probe_fd, start, length, UFFDIO_REGISTER_MODE_MISSING) !=
+	    -EBUSY) {
+		uffd_unregister(mm, mm->probe_fd, start, length);
+		return false;
+	}
+	return mm->watch_fd < 0 ||
+	       uffd_register(mm, mm->watch_fd, start, length, UFFDIO_REGISTER_MODE_WP) == -EBUSY;
+}
+
+static bool in_doubt(struct mm *mm, u64 start, u64 end)
+{
+	bool doubt;
+
+	host_mutex_lock(&mm->whole.lock);
+	doubt = start < mm->whole.doubt_end && end > mm->whole.doubt_start;
+	host_mutex_unlock(&mm->whole.lock);
+	return doubt;
+}
+
+/* Nothing that happened before is still to be told. The gate held for writing. */
+static void all_told(struct mm *mm)
+{
+	host_write_once(&mm->moved_here, false);
+	host_mutex_lock(&mm->whole.lock);
+	mm->whole.doubt_start = mm->whole.doubt_end = 0;
+	host_mutex_unlock(&mm->whole.lock);
+}
+
+void events_settle(struct mm *mm)
+{
+	if (host_read_once(&mm->moved_here) && !events_unread(mm))
+		all_told(mm);
 }
 
 static void event_unmap(struct mm *mm, u64 start, u64 end)
@@ -251,7 +281,8 @@ static void event_unmap(struct mm *mm, u64 start, u64 end)
 		stop = end;
 		if (mm->moved_here && mm->sys->vma(at, &v) == 0 && v.start < end) {
 			stop = v.start > at ? v.start : host_min(end, v.end);
-			if (v.start <= at && is_registered(mm, at, stop)) {
+			if (v.start <= at && !in_doubt(mm, at, stop) &&
+			    is_registered(mm, at, stop)) {
 				/* Devices may have mapped what was here before. */
 				change_queue(mm, at, stop, MM_EVENT_CLEAR, NULL);
 				continue;
@@ -278,7 +309,7 @@ static void make_room(struct mm *mm, u64 start, u64 end)
 	for (struct block *b = block_next(mm, start, end); b;
 	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end))
 		b->registered_start = b->registered_end = 0;
-	mm->moved_here = true;
+	host_write_once(&mm->moved_here, true);
 }
 
 static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)

@@ -251,7 +251,8 @@ struct mm {
 	int fd;		 /* U: user memory and staging */
 	int watch_fd;	 /* W: memory that stays in place (WP_ASYNC); -1: none */
 	int probe_fd;	 /* has nothing: asks what U has registered, see event.c */
-	bool moved_here; /* a move was read, and events older than it may follow; gate */
+	u32 moved_here; /* a move was read, and events older than it may follow; written with
+			 * the gate held for writing */
 	u32 watching;	 /* atomic: something was registered with it */
 	int kick_fd;	 /* eventfd that ends the reader's poll */
 	int spare_fds[SPARE_FDS]; /* places for a child's descriptor; -1: none */
@@ -318,6 +319,8 @@ struct mm {
 	struct { /* registered as a whole, while events is what it is; see vma.c */
 		struct host_mutex lock; /* RANK_LEAF */
 		u64 start, end, events;
+		/* Where a change began while it was registered; see event.c. The same lock. */
+		u64 doubt_start, doubt_end;
 		/* What was ever registered, and where it went; more than that where
 		 * there are too many of them. The same lock. */
 		struct {
@@ -499,6 +502,8 @@ int fault_repeat_due(struct mm *mm);
 int fault_stalled_due(struct mm *mm, int otherwise);
 /* Marks pages for an event; the gate is held for writing. */
 void event_apply(struct mm *mm, const struct uffd_msg *msg);
+/* If all that happened has been told by now, notes it. The gate held for writing. */
+void events_settle(struct mm *mm);
 /* There is no memory for what an event that was read has changed: a moment's wait for
  * some, and after ten seconds the process is given up. The gate may be held. */
 void memory_wait(u32 *tries);

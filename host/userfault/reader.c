@@ -166,8 +166,7 @@ static bool read_message(struct mm *mm, int fd, struct uffd_msg *msg)
 	s64 n;
 
 	host_write_lock(&mm->gate);
-	if (mm->moved_here && !events_unread(mm))
-		mm->moved_here = false;
+	events_settle(mm);
 	n = reader_read(mm, fd, msg);
 	if (n == sizeof(*msg) && msg->event != UFFD_EVENT_PAGEFAULT) {
 		count(mm, events);

@@ -190,6 +190,52 @@ static int register_missing(struct mm *mm, const struct userfault_vma *v, u64 fi
 	return r ? register_sure(mm, first, last, mode) : 0;
 }
 
+static void note_doubt(struct mm *mm, u64 start, u64 end)
+{
+	bool none;
+
+	host_mutex_lock(&mm->whole.lock);
+	none = mm->whole.doubt_start == mm->whole.doubt_end;
+	mm->whole.doubt_start = none ? start : host_min(mm->whole.doubt_start, start);
+	mm->whole.doubt_end = none ? end : host_max(mm->whole.doubt_end, end);
+	host_mutex_unlock(&mm->whole.lock);
+}
+
+/* Waits until all that happened has been told, and holds the gate for reading: no event is
+ * read from here on. */
+static void quiet_enter(struct mm *mm)
+{
+	for (;;) {
+		while (events_unread(mm))
+			wait_for_reader(mm);
+		if (host_read_once(&mm->moved_here)) {
+			host_write_lock(&mm->gate);
+			events_settle(mm);
+			host_write_unlock(&mm->gate);
+		}
+		host_read_lock(&mm->gate);
+		if (!host_read_once(&mm->moved_here) && !events_unread(mm))
+			return;
+		host_read_unlock(&mm->gate);
+	}
+}
+
+/* Registers when no event is on its way, so that event.c knows what is older than one. */
+static int register_quiet(struct mm *mm, const struct userfault_vma *v, u64 first, u64 last,
+			  u64 *events)
+{
+	int r = 0;
+
+	quiet_enter(mm);
+	*events = host_load_acquire(&mm->events);
+	if (!registered_with(mm, first, last, *events))
+		r = register_missing(mm, v, first, last, *events);
+	if (events_unread(mm))
+		note_doubt(mm, v->start, v->end);
+	host_read_unlock(&mm->gate);
+	return r;
+}
+
 int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64 start, u64 end)
 {
 	u64 first, last, events;
@@ -212,14 +258,9 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 	/* Events of what was here before must have been read, so that none of them
 	 * is taken for one of this mapping; and none may come while we note it. */
 	do {
-		while (events_unread(mm))
-			wait_for_reader(mm);
-		events = host_load_acquire(&mm->events);
-		if (!registered_with(mm, first, last, events)) {
-			r = register_missing(mm, v, first, last, events);
-			if (r)
-				return r;
-		}
+		r = register_quiet(mm, v, first, last, &events);
+		if (r)
+			return r;
 		section_enter(mm, b);
 		if (events == host_load_acquire(&mm->events))
 			registered_add(b, first, last);

@@ -191,6 +191,35 @@ static void fill_leaving(struct mm *mm, entry_t e, u64 address, bool write)
 		fill_failed(mm, address, r);
 }
 
+static void unprotect(struct mm *mm, u64 address)
+{
+	int r = uffd_protect(mm, address, HOST_PAGE_SIZE, false); /* wakes */
+
+	if (r)
+		fill_failed(mm, address, r);
+}
+
+/* Pages are protected only while they leave without MOVE, and the end of that wakes. A
+ * fault may be read after it: of a page that stayed and whose protection was still to go,
+ * of one that left between the access and the fault, of one that mremap took along. */
+void fault_serve_protected(struct mm *mm, u64 address)
+{
+	struct block *b = block_find(mm, address);
+	enum entry_kind kind;
+
+	if (!b) {
+		unprotect(mm, address);
+		return;
+	}
+	section_enter(mm, b);
+	kind = entry_kind(block_get(b, page_in_block(address)));
+	if (kind == ENTRY_SYSTEM)
+		unprotect(mm, address);
+	else if (kind != ENTRY_OUT)
+		(void)uffd_wake(mm, address, HOST_PAGE_SIZE);
+	section_leave(mm, b);
+}
+
 bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault)
 {
 	struct block *b = block_make(mm, address);

@@ -489,6 +489,8 @@ void reader_kick(struct mm *mm);
  * a device. */
 bool fault_look(struct mm *mm, u64 address, struct mm_cpu_fault *fault);
 void fault_drop(const struct mm_cpu_fault *fault);
+/* Serves a write to a page that is protected while it leaves. The leader's. */
+void fault_serve_protected(struct mm *mm, u64 address);
 /* Serves what needs no device: true when done, else as fault_look. */
 bool fault_serve_system(struct mm *mm, u64 address, bool write, struct mm_cpu_fault *fault);
 /* Both drop what is held. No section; may wait for devices. events: mm->events as it

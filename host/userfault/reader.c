@@ -102,13 +102,7 @@ static void serve_pagefault(struct mm *mm, const struct uffd_msg *msg)
 	struct mm_cpu_fault fault;
 
 	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
-		/* Only while pages leave without MOVE; woken at the end of it. */
-		struct block *b = block_find(mm, address);
-
-		section_enter(mm, b);
-		if (entry_kind(block_get(b, page_in_block(address))) == ENTRY_SYSTEM)
-			(void)uffd_protect(mm, address, HOST_PAGE_SIZE, false);
-		section_leave(mm, b);
+		fault_serve_protected(mm, address);
 		return;
 	}
 	if (fault_serve_system(mm, address, write, &fault))

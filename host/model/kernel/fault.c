@@ -36,6 +36,7 @@ static bool write_to(struct space *s, struct area *a, struct pte *p, u64 address
 {
 	*r = 0;
 	if (p->flags & PTE_PROTECTED && a->context) {
+		step(); /* the entry is let go of before the fault is queued */
 		*r = context_fault(s, a->context, address,
 				   UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP, by_kernel);
 		return false;

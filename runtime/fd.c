@@ -13,9 +13,10 @@
  *     closed its end, at unbinding or closing.
  * Each keeps its pagemap.
  *
- * Locking: fd_lock, taken by threads of the application only, over the list. Entries are
- * made and freed by threads of the library, as all memory. In a forked child nothing of
- * it is used; its copies of the writing ends are closed.
+ * Locking: fd_lock, taken by threads of the application only, over the list; outside of
+ * it, from a pipe's making until it is in the list, svm->lock, which a fork holds too: a
+ * forked child finds its copies of all writing ends there, to close them. Nothing else is
+ * used there. Entries are made and freed by threads of the library, as all memory.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -174,7 +175,7 @@ int fd_device(struct gpusvm *svm, int fd, int *ret)
 	return err ? err : device_check(svm, *ret);
 }
 
-/* A pipe for an entry: the end to be given away, or negative. */
+/* A pipe for an entry: the end to be given away, or negative. svm->lock held. */
 static int make_pipe(struct fd_entry *entry)
 {
 	struct stat st;
@@ -217,16 +218,20 @@ int gpusvm_pagemap_fd(struct gpusvm *svm, int device, unsigned region)
 	event_put(event);
 	if (err)
 		return err;
+	host_mutex_lock(&svm->lock);
 	fd = make_pipe(entry);
 	errno = saved;
+	if (fd >= 0) {
+		host_mutex_lock(&svm->fd_lock);
+		entry->next = svm->fds;
+		svm->fds = entry;
+		host_mutex_unlock(&svm->fd_lock);
+	}
+	host_mutex_unlock(&svm->lock);
 	if (fd < 0) {
 		drop(svm, entry);
 		return fd;
 	}
-	host_mutex_lock(&svm->fd_lock);
-	entry->next = svm->fds;
-	svm->fds = entry;
-	host_mutex_unlock(&svm->fd_lock);
 	/* It may have been unbound meanwhile, and missed this one. */
 	if (device_check(svm, device))
 		forget(svm, true, device);

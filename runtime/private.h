@@ -292,6 +292,7 @@ struct gpusvm {
 	struct gpusvm_queue *dead; /* destroyed, not freed: a stack by atomics */
 	bool running; /* between opening and closing */
 	bool paused;
+	bool left_behind; /* a child would lack what is on devices */
 };
 
 /* 0, -EINVAL for NULL, -ENODEV in a child. */

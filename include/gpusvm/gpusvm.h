@@ -217,6 +217,9 @@ GPUSVM_API int gpusvm_open(const struct gpusvm_options *options, struct gpusvm *
  */
 GPUSVM_API void gpusvm_close(struct gpusvm *svm);
 
+/* Without GPUSVM_CAP_FORK a fork waits until all data is home; where some cannot come, for
+ * want of memory, the child is stopped (SIGABRT, with a line on standard error) before it
+ * runs with zeros in their place. */
 #define GPUSVM_CAP_ANY_MEMORY 1u    /* not only gpusvm_alloc's migrates */
 #define GPUSVM_CAP_KERNEL_ACCESS 2u /* system calls may touch migrated memory */
 #define GPUSVM_CAP_FORK 4u	    /* a child is whole without preparation */

@@ -2,6 +2,7 @@
 /* When memory is short: the linker has these calls come through here (meson.build). */
 #include "tests/live/api.h"
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct mm_migrate;
@@ -69,11 +70,68 @@ static void test_close_after_unbind(void **state)
 	assert_int_equal(open_one(64 * MB, 0, 0), 0);
 }
 
+/* Where a child has only what is in system memory, and data could not come home. */
+static int open_without_fork(void **state)
+{
+	struct gpusvm_device_desc desc = {
+	    .size = sizeof(desc), .kind = "soft", .vram_bytes = 64 * MB};
+	struct gpusvm_options options = {
+	    .size = sizeof(options),
+	    .devices = &desc,
+	    .n_devices = 1,
+	    .home_without = GPUSVM_WITHOUT_EVENT_FORK,
+	};
+
+	(void)state;
+	return gpusvm_open(&options, &svm);
+}
+
+#define WORDS (16 * PAGE / sizeof(uint64_t))
+
+/* How the child that looks at p's words ends. */
+static int child_status(const uint64_t *p)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		for (size_t i = 0; i < WORDS; i++)
+			if (p[i] != i + 1)
+				_exit(1);
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void test_fork_while_short(void **state)
+{
+	uint64_t *p = gpusvm_alloc(svm, 16 * PAGE);
+	int status;
+
+	(void)state;
+	assert_non_null(p);
+	for (size_t i = 0; i < WORDS; i++)
+		p[i] = i + 1;
+	to_device(p, 16);
+	set_short(true);
+	status = child_status(p);
+	set_short(false);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	to_device(p, 16);
+	assert_int_equal(child_status(p), 0);
+	for (size_t i = 0; i < WORDS; i++)
+		assert_int_equal(p[i], i + 1);
+	gpusvm_free(svm, p);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_evict_after_unbind, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_close_after_unbind, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_fork_while_short, open_without_fork, teardown),
 	};
 
 	cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);

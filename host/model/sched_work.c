@@ -1,27 +1,21 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * sched_work.c: host.h's deferred work, for fibers: the same promises as
- * host/posix/work.c, whose header draws the states. Between two points nothing
- * else runs, so that the pool needs no lock. Each call that changes the pool is a
+ * host/posix/work.c, and the same lists. Between two points nothing else runs, so
+ * that the pool needs no lock. Each call that changes the pool is a
  * point; workers are fibers like any other.
  */
 #include "host/model/sched_internal.h"
-
-#define WORKERS 2u
-
-enum { IDLE, READY, DELAYED };
+#include "host/posix/work_lists.h"
 
 struct worker {
 	struct host_thread thread;
-	struct host_work *running;
-	bool again; /* queued while it ran */
 	u32 fiber;
 };
 
 static struct pool {
-	struct host_work *ready, **ready_tail;
-	struct host_work *delayed; /* by due */
-	struct worker workers[WORKERS];
+	struct work_lists lists;
+	struct worker workers[WORK_RUNNERS];
 	u32 n_workers;
 	bool stopping;
 	char todo, done; /* to wait for: something to look at; a work has ended */
@@ -30,81 +24,21 @@ static struct pool {
 /* host/posix/rank.c */
 void rank_check(const void *lock, enum host_lock_rank rank);
 
-static struct worker *runner_of(const struct host_work *w)
-{
-	for (u32 i = 0; i < WORKERS; i++)
-		if (pool.workers[i].running == w)
-			return &pool.workers[i];
-	return NULL;
-}
-
 static void make_ready(struct host_work *w)
 {
-	struct worker *runner = runner_of(w);
-
-	w->state = READY;
-	w->next = NULL;
-	if (runner) {
-		runner->again = true;
-		return;
-	}
-	*pool.ready_tail = w;
-	pool.ready_tail = &w->next;
-	sched_wake(&pool.todo);
+	if (work_make_ready(&pool.lists, w))
+		sched_wake(&pool.todo);
 }
 
-static void unlink_work(struct host_work **head, struct host_work *w)
+static void run_work(unsigned worker, struct host_work *w)
 {
-	struct host_work **link = head;
-
-	while (*link != w)
-		link = &(*link)->next;
-	*link = w->next;
-	if (pool.ready_tail == &w->next)
-		pool.ready_tail = link;
-	w->next = NULL;
-}
-
-static void dequeue(struct host_work *w)
-{
-	struct worker *runner;
-
-	if (w->state == DELAYED) {
-		unlink_work(&pool.delayed, w);
-	} else if (w->state == READY) {
-		runner = runner_of(w);
-		if (runner)
-			runner->again = false;
-		else
-			unlink_work(&pool.ready, w);
-	}
-	w->state = IDLE;
-}
-
-static void run_work(struct worker *worker, struct host_work *w)
-{
-	dequeue(w);
-	worker->running = w;
-	worker->again = false;
+	work_begin_run(&pool.lists, worker, w);
 	sched_point(POINT_WORK, &pool);
 	w->fn(w); /* may free it */
 	host_posix_may_block();
-	worker->running = NULL;
-	if (worker->again)
-		make_ready(w);
-	worker->again = false;
+	if (work_end_run(&pool.lists, worker, w))
+		sched_wake(&pool.todo);
 	sched_wake(&pool.done);
-}
-
-static u64 expire(void)
-{
-	struct host_work *w;
-
-	while ((w = pool.delayed) && w->due <= sched.now) {
-		dequeue(w);
-		make_ready(w);
-	}
-	return w ? w->due : HOST_FOREVER;
 }
 
 static void worker_main(void *arg)
@@ -113,10 +47,12 @@ static void worker_main(void *arg)
 
 	worker->fiber = sched.current;
 	while (!pool.stopping) {
-		u64 due = expire();
+		u64 due;
 
-		if (pool.ready)
-			run_work(worker, pool.ready);
+		if (work_expire(&pool.lists, sched.now, &due))
+			sched_wake(&pool.todo);
+		if (pool.lists.ready)
+			run_work((unsigned)(worker - pool.workers), pool.lists.ready);
 		else
 			sched_block(POINT_WORK, &pool.todo, due);
 	}
@@ -124,7 +60,7 @@ static void worker_main(void *arg)
 
 void work_begin(void)
 {
-	pool = (struct pool){.ready_tail = &pool.ready};
+	pool = (struct pool){.lists = WORK_LISTS_INIT(pool.lists)};
 }
 
 int host_work_start(void)
@@ -134,7 +70,7 @@ int host_work_start(void)
 	if (pool.n_workers)
 		return -EBUSY;
 	work_begin();
-	while (!err && pool.n_workers < WORKERS) {
+	while (!err && pool.n_workers < WORK_RUNNERS) {
 		err = host_thread_start(&pool.workers[pool.n_workers].thread, "work", worker_main,
 					&pool.workers[pool.n_workers]);
 		pool.n_workers += !err;
@@ -146,50 +82,43 @@ int host_work_start(void)
 
 void host_work_stop(void)
 {
-	if (pool.ready || pool.delayed)
+	if (pool.lists.ready || pool.lists.delayed)
 		sched_fail(SCHED_LEAK, "work is queued at the end");
 	pool.stopping = true;
 	sched_wake(&pool.todo);
-	for (u32 i = 0; i < WORKERS; i++)
+	for (u32 i = 0; i < WORK_RUNNERS; i++)
 		host_thread_join(&pool.workers[i].thread);
 	pool.n_workers = 0;
 }
 
 void host_work_init(struct host_work *w, void (*fn)(struct host_work *))
 {
-	*w = (struct host_work){.fn = fn, .state = IDLE};
+	*w = (struct host_work){.fn = fn, .state = WORK_IDLE};
 }
 
 void host_work_queue(struct host_work *w)
 {
 	rank_check(&pool, RANK_HOST);
 	sched_point(POINT_WORK, &pool);
-	if (w->state == IDLE)
+	if (w->state == WORK_IDLE)
 		make_ready(w);
 }
 
 void host_work_queue_after(struct host_work *w, u64 delay_ns)
 {
-	struct host_work **link = &pool.delayed;
-
 	rank_check(&pool, RANK_HOST);
 	sched_point(POINT_WORK, &pool);
-	if (w->state != IDLE)
+	if (w->state != WORK_IDLE)
 		return;
-	w->due = sched.now + delay_ns;
-	while (*link && (*link)->due <= w->due)
-		link = &(*link)->next;
-	w->next = *link;
-	*link = w;
-	w->state = DELAYED;
-	sched_wake(&pool.todo);
+	(void)work_delay(&pool.lists, w, sched.now + delay_ns);
+	sched_wake(&pool.todo); /* needed only for the first that is due; may happen for each */
 }
 
 static void wait_done(const struct host_work *w)
 {
-	struct worker *runner = runner_of(w);
+	int runner = work_runner(&pool.lists, w);
 
-	HOST_CHECK(!runner || runner->fiber != sched.current);
+	HOST_CHECK(runner < 0 || pool.workers[runner].fiber != sched.current);
 	sched_block(POINT_WORK, &pool.done, HOST_FOREVER);
 }
 
@@ -197,16 +126,16 @@ void host_work_flush(struct host_work *w)
 {
 	host_posix_may_block();
 	sched_point(POINT_WORK, &pool);
-	if (w->state == DELAYED) {
-		dequeue(w);
+	if (w->state == WORK_DELAYED) {
+		work_dequeue(&pool.lists, w);
 		make_ready(w);
 	}
-	while (w->state != IDLE || runner_of(w)) {
+	while (w->state != WORK_IDLE || work_runner(&pool.lists, w) >= 0) {
 		if (pool.n_workers) {
 			wait_done(w);
 			continue;
 		}
-		dequeue(w);
+		work_dequeue(&pool.lists, w);
 		w->fn(w);
 	}
 }
@@ -216,11 +145,11 @@ void host_work_cancel(struct host_work *w)
 	host_posix_may_block();
 	sched_point(POINT_WORK, &pool);
 	for (;;) {
-		if (w->state != IDLE) {
-			dequeue(w);
+		if (w->state != WORK_IDLE) {
+			work_dequeue(&pool.lists, w);
 			sched_wake(&pool.done);
 		}
-		if (!runner_of(w))
+		if (work_runner(&pool.lists, w) < 0)
 			break;
 		wait_done(w);
 	}

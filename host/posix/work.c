@@ -2,43 +2,21 @@
 /*
  * work.c: the pool that runs deferred work.
  *
- * One mutex guards everything: the two lists, each work's next, due and state,
- * and what each worker runs. A work is in one of these states:
- *
- *   IDLE      not queued (it may be running)
- *   READY     in the ready list; or, while a worker runs it, noted by that
- *             worker (again), which puts it in the ready list afterwards: a work
- *             never runs on two threads at once
- *   DELAYED   in the delayed list, which is in order of due
- *
- *	        queue                      taken by a worker
- *	IDLE ----------> READY ---------------------------------> IDLE
- *	  |                ^
- *	  | queue_after    | due, or flush
- *	  +----------> DELAYED
- *	READY, DELAYED --- cancel ---> IDLE
- *
- * That a work runs is known by the worker, not written in the work: its function
- * may free it, so a worker does not touch it once the function was called,
- * unless it was queued again since, which only the owner of a live one may do.
+ * One mutex guards everything: the lists (work_lists.h, which draws a work's states), and
+ * what each worker runs.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "host/posix/internal.h"
+#include "host/posix/work_lists.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
-#define WORKERS 2u
-
-enum { IDLE, READY, DELAYED };
-
 struct worker {
 	struct host_thread thread;
-	struct host_work *running;
-	bool again; /* running was queued while it ran */
 	bool ready;
 	pthread_t self;
 };
@@ -47,106 +25,56 @@ struct pool {
 	pthread_mutex_t lock;
 	pthread_cond_t todo; /* something for a worker to look at */
 	pthread_cond_t done; /* a work has ended, or was cancelled: flushes look again */
-	struct host_work *ready, **ready_tail;
-	struct host_work *delayed;
-	struct worker workers[WORKERS];
+	struct work_lists lists;
+	struct worker workers[WORK_RUNNERS];
 	u32 n_workers; /* threads there are */
 	bool stopping;
 };
 #define POOL_INIT                                                                                  \
 	{                                                                                          \
 		.lock = PTHREAD_MUTEX_INITIALIZER, .todo = PTHREAD_COND_INITIALIZER,               \
-		.done = PTHREAD_COND_INITIALIZER, .ready_tail = &pool.ready,                       \
+		.done = PTHREAD_COND_INITIALIZER, .lists = WORK_LISTS_INIT(pool.lists),            \
 	}
 static struct pool pool HOST_STATIC = POOL_INIT;
 
 /* Everything below that says "locked": pool.lock is held. */
 
-static struct worker *locked_runner(const struct host_work *w)
+static void locked_todo(void)
 {
-	u32 i;
-
-	for (i = 0; i < WORKERS; i++)
-		if (pool.workers[i].running == w)
-			return &pool.workers[i];
-	return NULL;
+	HOST_CHECK(pthread_cond_signal(&pool.todo) == 0);
 }
 
 static void locked_make_ready(struct host_work *w)
 {
-	struct worker *runner = locked_runner(w);
-
-	w->state = READY;
-	w->next = NULL;
-	if (runner) {
-		runner->again = true;
-		return;
-	}
-	*pool.ready_tail = w;
-	pool.ready_tail = &w->next;
-	HOST_CHECK(pthread_cond_signal(&pool.todo) == 0);
+	if (work_make_ready(&pool.lists, w))
+		locked_todo();
 }
 
-static void locked_unlink(struct host_work **head, struct host_work *w)
+static void locked_run(unsigned worker, struct host_work *w)
 {
-	struct host_work **link = head;
-
-	while (*link != w)
-		link = &(*link)->next;
-	*link = w->next;
-	if (pool.ready_tail == &w->next)
-		pool.ready_tail = link;
-	w->next = NULL;
-}
-
-/* Out of whatever list it is in; IDLE. */
-static void locked_dequeue(struct host_work *w)
-{
-	struct worker *runner;
-
-	if (w->state == DELAYED) {
-		locked_unlink(&pool.delayed, w);
-	} else if (w->state == READY) {
-		runner = locked_runner(w);
-		if (runner)
-			runner->again = false;
-		else
-			locked_unlink(&pool.ready, w);
-	}
-	w->state = IDLE;
-}
-
-static void locked_run(struct worker *worker, struct host_work *w)
-{
-	locked_dequeue(w);
-	worker->running = w;
-	worker->again = false;
+	work_begin_run(&pool.lists, worker, w);
 	/* This worker may have been the one that slept until the first due time. */
-	if (pool.delayed)
-		HOST_CHECK(pthread_cond_signal(&pool.todo) == 0);
+	if (pool.lists.delayed)
+		locked_todo();
 	raw_unlock(&pool.lock);
 
 	w->fn(w);
 	host_posix_may_block(); /* here, where no lock is held */
 
 	raw_lock(&pool.lock);
-	worker->running = NULL;
-	if (worker->again)
-		locked_make_ready(w);
-	worker->again = false;
+	if (work_end_run(&pool.lists, worker, w))
+		locked_todo();
 	HOST_CHECK(pthread_cond_broadcast(&pool.done) == 0);
 }
 
-/* Moves what is due to the ready list. The value is the next due time. */
-static u64 locked_expire(u64 now)
+/* Makes ready what is due. The value is the next due time. */
+static u64 locked_expire(void)
 {
-	struct host_work *w;
+	u64 due;
 
-	while ((w = pool.delayed) && w->due <= now) {
-		locked_dequeue(w);
-		locked_make_ready(w);
-	}
-	return w ? w->due : HOST_FOREVER;
+	if (work_expire(&pool.lists, pool.lists.delayed ? host_now() : 0, &due))
+		HOST_CHECK(pthread_cond_broadcast(&pool.todo) == 0); /* it may be several */
+	return due;
 }
 
 static void locked_wait_todo(u64 due)
@@ -184,9 +112,9 @@ static void worker_main(void *arg)
 	worker->ready = true;
 	HOST_CHECK(pthread_cond_broadcast(&pool.done) == 0);
 	while (!pool.stopping) {
-		due = locked_expire(pool.delayed ? host_now() : 0);
-		if (pool.ready) {
-			locked_run(worker, pool.ready);
+		due = locked_expire();
+		if (pool.lists.ready) {
+			locked_run((unsigned)(worker - pool.workers), pool.lists.ready);
 			continue;
 		}
 		locked_wait_todo(due);
@@ -201,7 +129,7 @@ int host_work_start(void)
 
 	if (pool.n_workers)
 		return -EBUSY;
-	for (i = 0; i < WORKERS && !err; i++) {
+	for (i = 0; i < WORK_RUNNERS && !err; i++) {
 		err = host_thread_start(&pool.workers[i].thread, "gpusvm-work", worker_main,
 					&pool.workers[i]);
 		if (!err) {
@@ -220,10 +148,10 @@ int host_work_start(void)
 /* What is left has lost its owner's flush: dropped, so that nothing runs later. */
 static void locked_drop_all(void)
 {
-	while (pool.ready)
-		locked_dequeue(pool.ready);
-	while (pool.delayed)
-		locked_dequeue(pool.delayed);
+	while (pool.lists.ready)
+		work_dequeue(&pool.lists, pool.lists.ready);
+	while (pool.lists.delayed)
+		work_dequeue(&pool.lists, pool.lists.delayed);
 }
 
 void host_work_stop(void)
@@ -233,11 +161,11 @@ void host_work_stop(void)
 	if (!pool.n_workers)
 		return;
 	raw_lock(&pool.lock);
-	HOST_WARN_ON(pool.ready || pool.delayed);
+	HOST_WARN_ON(pool.lists.ready || pool.lists.delayed);
 	pool.stopping = true;
 	HOST_CHECK(pthread_cond_broadcast(&pool.todo) == 0);
 	raw_unlock(&pool.lock);
-	for (i = 0; i < WORKERS; i++) {
+	for (i = 0; i < WORK_RUNNERS; i++) {
 		host_thread_join(&pool.workers[i].thread);
 		pool.workers[i].ready = false;
 	}
@@ -252,43 +180,33 @@ void host_work_stop(void)
 
 void host_work_init(struct host_work *w, void (*fn)(struct host_work *))
 {
-	*w = (struct host_work){.fn = fn, .state = IDLE};
+	*w = (struct host_work){.fn = fn, .state = WORK_IDLE};
 }
 
 void host_work_queue(struct host_work *w)
 {
 	rank_check(&pool, RANK_HOST);
 	raw_lock(&pool.lock);
-	if (w->state == IDLE)
+	if (w->state == WORK_IDLE)
 		locked_make_ready(w);
 	raw_unlock(&pool.lock);
 }
 
 void host_work_queue_after(struct host_work *w, u64 delay_ns)
 {
-	struct host_work **link = &pool.delayed;
-
 	rank_check(&pool, RANK_HOST);
 	raw_lock(&pool.lock);
-	if (w->state == IDLE) {
-		w->due = host_now() + delay_ns;
-		while (*link && (*link)->due <= w->due)
-			link = &(*link)->next;
-		w->next = *link;
-		*link = w;
-		w->state = DELAYED;
-		/* A worker may sleep past what is now the first due time. */
-		if (pool.delayed == w)
-			HOST_CHECK(pthread_cond_signal(&pool.todo) == 0);
-	}
+	/* A worker may sleep past what is now the first due time. */
+	if (w->state == WORK_IDLE && work_delay(&pool.lists, w, host_now() + delay_ns))
+		locked_todo();
 	raw_unlock(&pool.lock);
 }
 
 static void locked_wait_done(const struct host_work *w)
 {
-	struct worker *runner = locked_runner(w);
+	int runner = work_runner(&pool.lists, w);
 
-	HOST_CHECK(!runner || !pthread_equal(runner->self, pthread_self()));
+	HOST_CHECK(runner < 0 || !pthread_equal(pool.workers[runner].self, pthread_self()));
 	HOST_CHECK(pthread_cond_wait(&pool.done, &pool.lock) == 0);
 }
 
@@ -296,16 +214,16 @@ void host_work_flush(struct host_work *w)
 {
 	host_posix_may_block();
 	raw_lock(&pool.lock);
-	if (w->state == DELAYED) {
-		locked_dequeue(w);
+	if (w->state == WORK_DELAYED) {
+		work_dequeue(&pool.lists, w);
 		locked_make_ready(w);
 	}
-	while (w->state != IDLE || locked_runner(w)) {
+	while (w->state != WORK_IDLE || work_runner(&pool.lists, w) >= 0) {
 		if (pool.n_workers) {
 			locked_wait_done(w);
 			continue;
 		}
-		locked_dequeue(w);
+		work_dequeue(&pool.lists, w);
 		raw_unlock(&pool.lock);
 		w->fn(w);
 		raw_lock(&pool.lock);
@@ -319,11 +237,11 @@ void host_work_cancel(struct host_work *w)
 	raw_lock(&pool.lock);
 	/* It may queue itself again while it ends: taken out again. */
 	for (;;) {
-		if (w->state != IDLE) {
-			locked_dequeue(w);
+		if (w->state != WORK_IDLE) {
+			work_dequeue(&pool.lists, w);
 			HOST_CHECK(pthread_cond_broadcast(&pool.done) == 0); /* flushes */
 		}
-		if (!locked_runner(w))
+		if (work_runner(&pool.lists, w) < 0)
 			break;
 		locked_wait_done(w);
 	}

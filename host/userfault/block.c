@@ -9,8 +9,6 @@
 #include "host/userfault/home.h"
 #include "host/posix/posix.h"
 
-#define BLOCK_NUMBERS (1u << 20) /* 2 TiB of mirrored memory */
-
 int blocks_init(struct mm *mm)
 {
 	host_mutex_init(&mm->blocks_lock, RANK_HOST_POOL);

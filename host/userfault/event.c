@@ -167,6 +167,38 @@ static void event_drop(struct mm *mm, u64 start, u64 end, enum mm_event event, u
 		(void)uffd_wake(mm, start, end - start);
 }
 
+/* It is there when the event is over. */
+static struct block *block_needed(struct mm *mm, u64 address)
+{
+	struct block *b;
+	u32 tries = 0;
+
+	while (!(b = block_make(mm, address)))
+		memory_wait(&tries);
+	return b;
+}
+
+/* Mappings are registered as a whole, and what no device has used and nobody touched since
+ * has no block. One that is made later would not know that the page still there is on its
+ * way out; so it is made now. */
+static void blocks_needed(struct mm *mm, u64 start, u64 end)
+{
+	struct page_region first;
+
+	for (u64 at = start; at < end; at = host_align_down(at, HOST_HUGE_SIZE) + HOST_HUGE_SIZE) {
+		int found;
+
+		if (block_find(mm, at))
+			continue;
+		found = mm->sys->scan(at, end, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, &first, 1);
+		if (found == 0 || host_load_acquire(&mm->n_blocks) == BLOCK_NUMBERS)
+			return; /* nothing there; or nothing new can leave at all */
+		if (found > 0)
+			at = first.start;
+		(void)block_needed(mm, at);
+	}
+}
+
 /* MADV_DONTNEED comes before the pages go. Our own (without MOVE) says nothing
  * new. */
 static void event_remove(struct mm *mm, u64 start, u64 end)
@@ -177,18 +209,8 @@ static void event_remove(struct mm *mm, u64 start, u64 end)
 		return;
 	if (b && block_own_remove(b, start, end))
 		return;
+	blocks_needed(mm, start, end);
 	event_drop(mm, start, end, MM_EVENT_CLEAR, ENTRY_MARKED);
-}
-
-/* It is there when the event is over. */
-static struct block *block_needed(struct mm *mm, u64 address)
-{
-	struct block *b;
-	u32 tries = 0;
-
-	while (!(b = block_make(mm, address)))
-		memory_wait(&tries);
-	return b;
 }
 
 static void page_remap(struct mm *mm, u64 from, u64 to)

@@ -95,6 +95,7 @@ struct own_remove {
 	u64 start, end;
 };
 
+#define BLOCK_NUMBERS (1u << 20) /* 2 TiB of mirrored memory */
 #define BLOCK_L2_BITS 13
 #define BLOCK_L1_SIZE (1u << 13) /* 47 - 21 - 13 */
 #define BLOCK_L2_SIZE (1u << BLOCK_L2_BITS)

@@ -144,6 +144,9 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 		return -ENOMEM;
 	if (bound_already(dp, want) && !driver_no_fault(dd))
 		return 0;
+	if (want->in_place && driver_exclusive_any(dd, gpusvm_range_start(&range->base),
+						   gpusvm_range_end(&range->base)))
+		return -EFAULT;
 	/* Entries without write access go before their addresses are mapped anew. */
 	if (host_read_once(&dp->mapped) && !bound_already(dp, want))
 		driver_pages_drop(range, dp);

@@ -28,6 +28,7 @@ static int make_bitmap(struct driver_device *dd)
 {
 	u64 *bits, *none = NULL;
 
+	host_store_release(&dd->driver->taken, 1);
 	if (host_load_acquire(&dd->exclusive))
 		return 0;
 	bits = host_alloc_zeroed(((dd->npages + 63) >> 6) * sizeof(u64));
@@ -59,11 +60,45 @@ void driver_exclusive_clear(struct driver_device *dd, u64 frame, u64 n)
 	}
 }
 
-bool driver_exclusive_is(struct driver_device *dd, u64 frame)
+bool driver_exclusive_page(struct driver_device *dd, const struct mm_page_state *state, u64 address)
 {
-	u64 *bits = host_load_acquire(&dd->exclusive);
+	u64 *bits = host_load_acquire(&dd->exclusive), frame;
 
-	return bits && host_read_once(&bits[frame >> 6]) >> (frame & 63) & 1;
+	if (!bits)
+		return false;
+	/* Of a compound frame the state may tell its head. */
+	frame = host_align_down(mm_page_index(state->page), (u64)1 << state->order);
+	frame += (address >> HOST_PAGE_SHIFT) & (((u64)1 << state->order) - 1);
+	return host_read_once(&bits[frame >> 6]) >> (frame & 63) & 1;
+}
+
+bool driver_exclusive_any(struct driver_device *dd, u64 start, u64 end)
+{
+	struct gpusvm_driver *driver = dd->driver;
+	u64 n = driver_npages(start, end), devices, held;
+	struct mm_page_state *states;
+	bool any = false;
+
+	if (!host_load_acquire(&driver->taken))
+		return false;
+	states = host_alloc(n * sizeof(*states));
+	if (!states)
+		return true;
+	devices = driver_devices_get(driver);
+	held = driver_pagemaps_get(driver, devices);
+	mm_page_states(driver->mm, start, end, states);
+	for (u64 i = 0; !any && i < n; i++) {
+		struct driver_device *owner = driver_owner_device(states[i].owner);
+
+		any = states[i].flags & MM_STATE_EXCLUSIVE;
+		if (owner && owner != dd && held >> owner->index & 1)
+			any = driver_exclusive_page(owner, &states[i],
+						    start + (i << HOST_PAGE_SHIFT));
+	}
+	driver_pagemaps_put(driver, held);
+	driver_devices_put(driver, devices);
+	host_free(states);
+	return any;
 }
 
 /* struct mm_range_fault's keep: the page is held. Of a compound one it is asked once. */

@@ -67,6 +67,7 @@ bool driver_pages_zap(struct driver_range *range, struct driver_pages *dp)
 static void range_start(struct driver_range *range, const struct mm_invalidation *inv)
 {
 	struct driver_pages *dp;
+	bool any = false;
 
 	/* The range itself first: a pages object may join the list meanwhile. */
 	if (mm_event_unmaps(inv->event))
@@ -78,8 +79,7 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 			host_write_once(&range->left, host_now());
 		if (driver_pages_zap(range, dp)) {
 			driver_count(&dp->device->stats.invalidations, 1);
-			if (host_read_once(&range->accessed_by) >> dp->device->index & 1)
-				driver_remap_add(driver_of(range->base.mirror), range);
+			any = true;
 		}
 		if (mm_event_unmaps(inv->event)) {
 			struct gpusvm_pages *pages = &dp->pages;
@@ -87,6 +87,9 @@ static void range_start(struct driver_range *range, const struct mm_invalidation
 			gpusvm_range_set_unmapped(&range->base, &pages, 1, inv);
 		}
 	}
+	/* Whoever had it: with what a device had for itself, others are shut out no more. */
+	if (any && host_read_once(&range->accessed_by))
+		driver_remap_add(driver_of(range->base.mirror), range);
 }
 
 void driver_invalidate_start(struct gpusvm_mirror *mirror, struct gpusvm_notifier *notifier,

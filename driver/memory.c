@@ -523,3 +523,22 @@ int driver_memory_get(struct driver_device *dd)
 	driver_device_put(dd);
 	return r;
 }
+
+u64 driver_pagemaps_get(struct gpusvm_driver *driver, u64 devices)
+{
+	u64 held = 0;
+
+	for (; devices; devices &= devices - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(devices)];
+
+		if (dd->has_memory && host_ref_get_unless_zero(&dd->pagemap.ref))
+			held |= (u64)1 << dd->index;
+	}
+	return held;
+}
+
+void driver_pagemaps_put(struct gpusvm_driver *driver, u64 held)
+{
+	for (; held; held &= held - 1)
+		gpusvm_pagemap_put(&driver->devices[__builtin_ctzll(held)]->pagemap);
+}

@@ -225,6 +225,8 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 	}
 	/* What did not become the device's own by a move, is taken where it is. */
 	ret->take = want->exclusive || answer.exclusive;
+	if (ret->take)
+		host_store_release(&dd->driver->taken, 1);
 	return 0;
 }
 

@@ -338,7 +338,6 @@ static void tell(struct gpusvm_driver *driver, u64 devices, u64 held, u64 addres
 		 const struct mm_page_state *state, struct gpusvm_driver_residency *ret)
 {
 	int where = location(state);
-	u64 frame;
 
 	*ret = (struct gpusvm_driver_residency){
 		.flags = state->flags,
@@ -351,32 +350,8 @@ static void tell(struct gpusvm_driver *driver, u64 devices, u64 held, u64 addres
 		ret->flags &= ~DRIVER_PAGE_EXCLUSIVE;
 	if (where < 0 || ret->mapped_by != (u64)1 << where || !(held >> where & 1))
 		return;
-	/* Of a compound frame the state may tell its head. */
-	frame = host_align_down(mm_page_index(state->page), (u64)1 << state->order);
-	frame += (address >> HOST_PAGE_SHIFT) & (((u64)1 << state->order) - 1);
-	if (driver_exclusive_is(driver->devices[where], frame))
+	if (driver_exclusive_page(driver->devices[where], state, address))
 		ret->flags |= DRIVER_PAGE_EXCLUSIVE;
-}
-
-/* Of these devices, those whose pagemap is in use: it is held. Of one that is not there is
- * no page, but for those that come now. */
-static u64 pagemaps_get(struct gpusvm_driver *driver, u64 devices)
-{
-	u64 held = 0;
-
-	for (; devices; devices &= devices - 1) {
-		struct driver_device *dd = driver->devices[__builtin_ctzll(devices)];
-
-		if (dd->has_memory && host_ref_get_unless_zero(&dd->pagemap.ref))
-			held |= (u64)1 << dd->index;
-	}
-	return held;
-}
-
-static void pagemaps_put(struct gpusvm_driver *driver, u64 held)
-{
-	for (; held; held &= held - 1)
-		gpusvm_pagemap_put(&driver->devices[__builtin_ctzll(held)]->pagemap);
 }
 
 int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
@@ -392,7 +367,7 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 	mm_sync(driver->mm, start, start + (n << HOST_PAGE_SHIFT));
 	/* Keeps their vms, and the pages that states point to. */
 	devices = driver_devices_get(driver);
-	held = pagemaps_get(driver, devices);
+	held = driver_pagemaps_get(driver, devices);
 	for (done = 0; done < n; done += batch) {
 		u64 at = start + (done << HOST_PAGE_SHIFT);
 
@@ -402,7 +377,7 @@ int gpusvm_driver_residency(struct gpusvm_driver *driver, u64 start, u64 n,
 			tell(driver, devices, held, at + (i << HOST_PAGE_SHIFT), &states[i],
 			     &ret[done + i]);
 	}
-	pagemaps_put(driver, held);
+	driver_pagemaps_put(driver, held);
 	driver_devices_put(driver, devices);
 	host_free(states);
 	return 0;

@@ -168,6 +168,7 @@ struct gpusvm_driver {
 	struct host_work remap_work;
 
 	struct driver_advice advice;
+	u32 taken; /* atomic: some memory was taken exclusively once; else no one looks */
 
 	/* fault.c: threads for faults that find too many lanes serving. */
 	struct host_thread *workers;
@@ -274,7 +275,8 @@ struct driver_want {
 	bool write;   /* else reading is enough; writing is granted where allowed */
 	bool atomic;  /* an atomic shall be possible; with write */
 	bool migrate; /* move its pages to where the arbiter has them */
-	/* Not even home: -EFAULT where they are on a device that it cannot reach. */
+	/* Nothing is moved, not even home, or taken from who has it exclusively: -EFAULT
+	 * where that would be needed. */
 	bool in_place;
 	bool exclusive; /* take what is in system memory for the device alone; with write */
 	enum gpusvm_driver_cause cause;
@@ -342,7 +344,13 @@ void driver_remap_fini(struct gpusvm_driver *driver);
 void driver_exclusive_fini(struct driver_device *dd);
 /* The frames are not in use any more, or another device maps them. Atomics only. */
 void driver_exclusive_clear(struct driver_device *dd, u64 frame, u64 n);
-bool driver_exclusive_is(struct driver_device *dd, u64 frame);
+/* Is the page, on the device, its alone? state: that of address; its pagemap is held. */
+bool driver_exclusive_page(struct driver_device *dd, const struct mm_page_state *state,
+			   u64 address);
+/* Is some of [start, end), 2M at most, another device's alone, or anyone's in system
+ * memory? As it is now: more of it may be taken right after. Also true where there is no
+ * memory to look with. Context: no lock above RANK_DRIVER_RANGE. */
+bool driver_exclusive_any(struct driver_device *dd, u64 start, u64 end);
 
 /* ---- bound.c ---- */
 
@@ -409,6 +417,10 @@ void driver_memory_revoke(struct driver_device *dd);
 /* A reference to the pagemap, which is made or revived as needed. The caller has alive.
  * -ENODEV, -ENOMEM. May sleep. Context: no lock above RANK_DRIVER_RANGE. */
 int driver_memory_get(struct driver_device *dd);
+/* Of these devices, those whose pagemap is in use: it is held, and with it what pages of
+ * theirs are. Of one that is not there is no page, but for those that come now. */
+u64 driver_pagemaps_get(struct gpusvm_driver *driver, u64 devices);
+void driver_pagemaps_put(struct gpusvm_driver *driver, u64 held);
 /* Gives frames and objects back that fell out of use. May sleep. */
 void driver_memory_drain(struct driver_device *dd);
 /* Everything goes home. -EBUSY when some would not after bounded retries. */

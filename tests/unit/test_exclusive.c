@@ -189,6 +189,58 @@ static void test_in_place_where_it_cannot_move(void **state)
 	world_close(&w);
 }
 
+static void wait_mapped(struct world *w, u64 va, u64 mask)
+{
+	for (unsigned i = 0; i < 5000 && (where(w, va).mapped_by & mask) != mask; i++)
+		host_sleep(HOST_MSEC);
+	assert_int_equal(where(w, va).mapped_by & mask, mask);
+}
+
+/* ACCESSED_BY keeps others mapped, but does not end what one has for itself: that is for
+ * who touches it, after which they are mapped again. */
+static void test_accessed_by_does_not_end_it(void **state)
+{
+	const struct gpusvm_interconnect_link link = {
+		.flags = GPUSVM_LINK_MAP | GPUSVM_LINK_COPY,
+	};
+	struct gpusvm_driver *driver;
+	struct world w;
+	u64 word;
+
+	world_open(&w);
+	driver = w.driver;
+	add_device(&w, 8 * MiB, 0);
+	add_device(&w, 8 * MiB, 0);
+	add_device_without_atomics(&w, 0, GPUSVM_DEVICE_NO_VRAM);
+	assert_int_equal(gpusvm_driver_link_set(driver, 1, 0, &link), 0);
+	map(&w, BASE, 4 * MiB, MODEL_RW);
+	cpu_fill(&w, BASE, 4 * MiB, 1);
+	for (unsigned i = 0; i < 2; i++) { /* 0: in system memory; 1: on device 0 */
+		int taker = i ? 0 : 2;
+		u64 va = BASE + i * 2 * MiB;
+
+		assert_int_equal(
+			gpusvm_driver_advise(driver, va, va + MiB, GPUSVM_ACCESSED_BY, 1, 1), 0);
+		wait_mapped(&w, va, 2);
+		assert_int_equal(make_exclusive(&w, taker, va, PAGES(1)), 0);
+		assert_int_equal(exclusive_pages(&w, va, 512, taker), 1);
+		driver_map_accessed(NULL, va, va + 2 * MiB, driver);
+		assert_int_equal(exclusive_pages(&w, va, 512, taker), 1);
+		cpu_read(&w, va, &word, 8);
+		assert_int_equal(word, word_at(va, 1));
+		wait_mapped(&w, va, 2);
+	}
+	/* The fault of an atomic maps it for them, too: not at the cost of what it took. */
+	assert_int_equal(gpusvm_driver_advise(driver, BASE, BASE + MiB, GPUSVM_ATOMIC,
+					      GPUSVM_ATOMIC_GLOBAL, 0),
+			 0);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(device_add(&w, 2, BASE + PAGES(9), 1, &word), 0);
+	cpu_read(&w, BASE + PAGES(9), &word, 8);
+	assert_int_equal(word, word_at(BASE + PAGES(9), 1) + 20);
+	world_close(&w);
+}
+
 /* Every change of the mapping ends it, or brings it along. */
 static void test_in_place_under_changes(void **state)
 {
@@ -390,6 +442,7 @@ int main(void)
 	    cmocka_unit_test(test_bad_input),
 	    cmocka_unit_test(test_taken_in_place),
 	    cmocka_unit_test(test_in_place_where_it_cannot_move),
+	    cmocka_unit_test(test_accessed_by_does_not_end_it),
 	    cmocka_unit_test(test_in_place_under_changes),
 	    cmocka_unit_test(test_exact_without_atomics_of_the_bus),
 	    cmocka_unit_test(test_exact_undefined),

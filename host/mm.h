@@ -318,7 +318,8 @@ struct mm_page *mm_pfn_page(struct mm *mm, mm_pfn_t pfn); /* of a DEVICE pfn */
  * drops it. For all others it is system memory: no owner's frame, MM_STATE_EXCLUSIVE.
  *
  *   -EOPNOTSUPP  a page is nothing that a process has alone (shared, file-backed), or is
- *                pinned, as direct I/O does; or the home cannot
+ *                pinned, as direct I/O does, or may be dropped at any moment (MADV_FREE in a
+ *                live process); or the home cannot
  *   -EBUSY, -EFAULT, -EPERM, -ENOMEM  as mm_range_fault
  *   -EINVAL      not page aligned, crosses a 2M boundary, or no owner
  * Context: may sleep, waits for devices; no lock of rank RANK_NOTIFIER_LIST or above. Not

@@ -394,6 +394,22 @@ static int take(struct mm *mm, u64 start, u64 end, const void *owner, u64 hold, 
 	return err;
 }
 
+/* Was some of it dropped, and is there all the same? It may go at any moment, and does not
+ * leave before. Of what MADV_FREE has dropped, and somebody wrote since, nobody ever hears. */
+static bool any_marked(struct mm *mm, u64 start, u64 end)
+{
+	struct block *b = block_find(mm, start);
+	bool any = false;
+
+	if (!b)
+		return false;
+	section_enter(mm, b);
+	for (u64 at = start; !any && at < end; at += HOST_PAGE_SIZE)
+		any = block_get(b, page_in_block(at)) == entry(ENTRY_SYSTEM, ENTRY_MARKED);
+	section_leave(mm, b);
+	return any;
+}
+
 int mm_make_exclusive(struct mm_range_fault *rf, u64 hold)
 {
 	struct mm *mm = rf->mm;
@@ -416,7 +432,7 @@ int mm_make_exclusive(struct mm_range_fault *rf, u64 hold)
 			return -EOPNOTSUPP;
 		rf->seq = mm_notifier_read_begin(rf->notifier);
 	}
-	return -EBUSY;
+	return stayed & MM_STAYED_BUSY && any_marked(mm, rf->start, rf->end) ? -EOPNOTSUPP : -EBUSY;
 }
 
 /* ---- Giving back ------------------------------------------------------------------------------

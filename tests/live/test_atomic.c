@@ -136,6 +136,23 @@ static void test_count_without_move(void **state)
 	munmap(other, PAGE);
 }
 
+/* Memory that was dropped by MADV_FREE, and used again, stays where it is: atomics are exact
+ * there, as the device's in system memory are. */
+static void test_count_after_free(void **state)
+{
+	unsigned char *page = map_pages(4, PROT_READ | PROT_WRITE);
+
+	memset(page, 1, 4 * PAGE);
+	assert_int_equal(gpusvm_prefetch(svm, page, 4 * PAGE, gpusvm_device(0), GPUSVM_STRICT,
+					 NULL, NULL),
+			 0);
+	assert_int_equal(gpusvm_prefetch(svm, page, 4 * PAGE, gpusvm_system(), 0, NULL, NULL), 0);
+	assert_int_equal(madvise(page, 4 * PAGE, MADV_FREE), 0);
+	memset(page, 0, 4 * PAGE);
+	count_sums(page, GPUSVM_ATOMIC_DEVICE);
+	munmap(page, 4 * PAGE);
+}
+
 static void test_atomic_of_the_cpu(void **state)
 {
 	struct gpusvm_kernel kernel = { .size = sizeof(kernel), .fn = add_kernel };
@@ -252,6 +269,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_count_device, setup_devices, teardown),
 	    cmocka_unit_test_setup_teardown(test_count_global, setup_devices, teardown),
 	    cmocka_unit_test_setup_teardown(test_count_in_place, setup_devices, teardown),
+	    cmocka_unit_test_setup_teardown(test_count_after_free, setup_devices, teardown),
 	    cmocka_unit_test_setup_teardown(test_count_without_move, setup_without_move, teardown),
 	    cmocka_unit_test_setup_teardown(test_exclusive_in_place, setup_devices, teardown),
 	    cmocka_unit_test_setup_teardown(test_atomic_of_the_cpu, setup_devices, teardown),

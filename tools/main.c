@@ -2,8 +2,11 @@
 /* main.c: the gpusvm command. Dispatches to its subcommands; no locks. */
 #include "tools/tool.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] =
 	"Usage: gpusvm COMMAND [OPTION]...\n"
@@ -30,7 +33,16 @@ static const struct {
 	{ "sim", "gpusvm sim", tool_sim },
 };
 
-int main(int argc, char **argv)
+/* A stream that is closed stays so: no descriptor of ours, userfaultfd's say, takes its
+ * place. What can be had of it fails as before. */
+static void keep_places(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+			(void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+static int command(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
@@ -52,4 +64,16 @@ int main(int argc, char **argv)
 		return tool_error("'%s' is no command; 'gpusvm --help' lists them", name);
 	fputs(usage, stderr);
 	return TOOL_UNUSABLE;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	keep_places();
+	status = command(argc, argv);
+	/* What nobody could read is no result. */
+	if (fflush(stdout) || ferror(stdout))
+		status = tool_error("the output cannot be written: %s", strerror(errno));
+	return status;
 }

@@ -154,7 +154,7 @@ int run_graph(struct run *run, struct graph *ret)
 
 	if (result)
 		return result;
-	json_object_set_new(run->report, "input", json_string(path));
+	json_object_set_new(run->report, "input", tool_text(path));
 	json_object_set_new(run->report, "nodes", json_integer((json_int_t)ret->n_nodes));
 	json_object_set_new(run->report, "edges", json_integer((json_int_t)ret->n_edges));
 	return 0;

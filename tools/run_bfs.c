@@ -187,6 +187,7 @@ static void tell_distances(struct run *run, const struct graph *graph, const uin
 			   uint32_t from)
 {
 	json_t *text = json_object_get(run->report, "text"), *counts = json_array();
+	json_t *name = tool_text(graph->names[from]);
 	uint32_t farthest = 0;
 	size_t reached = 0;
 
@@ -197,7 +198,7 @@ static void tell_distances(struct run *run, const struct graph *graph, const uin
 		farthest = distance[i] > farthest ? distance[i] : farthest;
 	}
 	json_array_append_new(text, json_sprintf("from '%s': %zu of %zu nodes, the farthest %u "
-						 "edges away", graph->names[from], reached,
+						 "edges away", json_string_value(name), reached,
 						 graph->n_nodes, farthest));
 	for (uint32_t d = 0; d <= farthest && d < 1000; d++) {
 		json_int_t n = 0;
@@ -206,7 +207,7 @@ static void tell_distances(struct run *run, const struct graph *graph, const uin
 			n += distance[i] == d;
 		json_array_append_new(counts, json_integer(n));
 	}
-	json_object_set_new(run->report, "from", json_string(graph->names[from]));
+	json_object_set_new(run->report, "from", name);
 	json_object_set_new(run->report, "reached", json_integer((json_int_t)reached));
 	json_object_set_new(run->report, "farthest", json_integer(farthest));
 	json_object_set_new(run->report, "by_distance", counts);

@@ -245,16 +245,18 @@ static void tell_ranks(struct run *run, const struct graph *graph, const uint64_
 						 graph->n_edges, rounds));
 	for (unsigned i = 0; taken && i < 10 && i < graph->n_nodes; i++) {
 		size_t best = graph->n_nodes;
+		json_t *name;
 
 		for (size_t k = 0; k < graph->n_nodes; k++)
 			if (!taken[k] && (best == graph->n_nodes || rank[k] > rank[best]))
 				best = k;
 		taken[best] = 1;
-		json_array_append_new(top, json_pack("{s:s,s:f}", "name", graph->names[best],
-						     "rank", (double)rank[best] / (double)ONE));
+		name = tool_text(graph->names[best]);
 		json_array_append_new(text, json_sprintf("%10.4f  %s",
 							 (double)rank[best] / (double)ONE,
-							 graph->names[best]));
+							 json_string_value(name)));
+		json_array_append_new(top, json_pack("{s:o,s:f}", "name", name, "rank",
+						     (double)rank[best] / (double)ONE));
 	}
 	free(taken);
 	json_object_set_new(run->report, "rounds", json_integer(rounds));

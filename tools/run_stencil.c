@@ -265,7 +265,7 @@ static int read_grid(struct run *run, struct grid *grid)
 	}
 	for (size_t i = 0; !result && i < length; i++)
 		set_cell(grid, i, (unsigned char)bytes[i]);
-	json_object_set_new(run->report, "input", json_string(path));
+	json_object_set_new(run->report, "input", tool_text(path));
 	free(bytes);
 	return result;
 }

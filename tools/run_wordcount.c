@@ -234,7 +234,7 @@ static int read_inputs(struct run *run, struct count *count)
 		return read_default(count);
 	}
 	json_object_set_new(run->report, "input",
-			    run->n_inputs == 1 ? json_string(run->inputs[0]) :
+			    run->n_inputs == 1 ? tool_text(run->inputs[0]) :
 						 json_sprintf("%u files", run->n_inputs));
 	count->texts = calloc(run->n_inputs, sizeof(*count->texts));
 	if (!count->texts)

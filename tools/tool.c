@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,22 @@ void tool_progress_end(void)
 	if (progress_shown)
 		fputs("\r\033[K", stderr);
 	progress_shown = false;
+}
+
+json_t *tool_text(const char *text)
+{
+	json_t *whole = json_string(text);
+	char *copy;
+
+	if (whole)
+		return whole;
+	copy = strdup(text);
+	for (char *at = copy; at && *at; at++)
+		if ((unsigned char)*at >= 0x80)
+			*at = '?';
+	whole = json_string(copy ? copy : "");
+	free(copy);
+	return whole;
 }
 
 void tool_print_json(json_t *json)

@@ -31,6 +31,8 @@ uint64_t tool_now(void); /* monotonic, ns */
 /* One line on stderr, overwritten by the next; only if that is a terminal. */
 void tool_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void tool_progress_end(void);
+/* A string, also of text that is no UTF-8: '?' stands for what JSON cannot have. */
+json_t *tool_text(const char *text);
 /* Prints to stdout and drops the reference. */
 void tool_print_json(json_t *json);
 /* Deterministic: the same seed, the same numbers. */

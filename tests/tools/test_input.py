@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT OR GPL-2.0-only
 """The command's arguments and input: what cannot be used is said, with exit 2."""
 
+import json
+import os
 import re
 import resource
+import subprocess
 
 import pytest
 
@@ -98,3 +101,31 @@ def test_nothing_is_left_behind(gpusvm, tmp_path, usable):
     (tmp_path / "graph.txt").write_text("a b\n")
     gpusvm("run", "bfs", "--input", "graph.txt", cwd=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_names_that_are_no_utf8(gpusvm, tmp_path):
+    """Input is bytes; JSON is not: what it cannot have is a '?', and nothing is left out."""
+    path = tmp_path / os.fsdecode(b"gr\xffph.txt")
+    path.write_bytes(b"\xfe\xfd b\nb \xfe\xfd\n")
+    for workload in ("bfs", "pagerank"):
+        done = gpusvm("run", workload, "--input", path, "--seed", 2)
+        assert done.returncode == 0 and f"{workload} of {tmp_path}/gr?ph.txt" in done.stdout
+        report = json.loads(gpusvm("run", workload, "--input", path, "--json").stdout)
+        assert report["input"] == f"{tmp_path}/gr?ph.txt"
+        if workload == "pagerank":
+            assert sorted(node["name"] for node in report["top"]) == ["??", "b"]
+        else:
+            assert report["from"] in ("??", "b")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["info"], ["info", "--json"],
+                                  ["sim", "--scenario", "one-page", "--runs", "2"]])
+def test_unwritable_output(build, args):
+    """A result that nobody could read is none."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([build / "tools/gpusvm", *args], stdout=full, timeout=60,
+                              stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and "No space left on device" in done.stderr
+    closed = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', build / "tools/gpusvm", *args],
+                            timeout=60, stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == 2 and "cannot be written" in closed.stderr

@@ -86,10 +86,9 @@ static void defer_frames(struct driver_device *dd, u64 frame, unsigned order)
 	host_store_seq(&dd->freed_pending, 1);
 }
 
-static void drain_word(struct driver_device *dd, u64 word)
+/* Frees frames of a word of freed that were marked in it. */
+static void free_word(struct driver_device *dd, u64 word, u64 bits)
 {
-	u64 bits = host_xchg(&dd->freed[word], 0);
-
 	while (bits) {
 		unsigned at = (unsigned)__builtin_ctzll(bits), order = 0;
 		u64 mask = 1;
@@ -107,6 +106,25 @@ static void drain_word(struct driver_device *dd, u64 word)
 	}
 }
 
+#define HUGE_WORDS (HOST_HUGE_PAGES / 64)
+
+/* The words of 2M from this one on. What was one block is so again at once. */
+static void drain_words(struct driver_device *dd, u64 word)
+{
+	u64 bits[HUGE_WORDS], all = ~(u64)0;
+
+	for (unsigned i = 0; i < HUGE_WORDS; i++) {
+		bits[i] = host_read_once(&dd->freed[word + i]);
+		if (bits[i])
+			bits[i] = host_xchg(&dd->freed[word + i], 0);
+		all &= bits[i];
+	}
+	if (!~all)
+		dd->ops->memory_free(dd->device, word << 6, HOST_HUGE_ORDER);
+	for (unsigned i = 0; ~all && i < HUGE_WORDS; i++)
+		free_word(dd, word + i, bits[i]);
+}
+
 static void drain_frames(struct driver_device *dd)
 {
 	u64 words = (dd->npages + 63) >> 6, i;
@@ -118,8 +136,12 @@ static void drain_frames(struct driver_device *dd)
 
 		if (index)
 			index = host_xchg(&dd->freed_index[i], 0);
-		for (; index; index &= index - 1)
-			drain_word(dd, (i << 6) + (u64)__builtin_ctzll(index));
+		while (index) {
+			unsigned at = (unsigned)__builtin_ctzll(index) & ~(HUGE_WORDS - 1);
+
+			drain_words(dd, (i << 6) + at);
+			index &= ~((((u64)1 << HUGE_WORDS) - 1) << at);
+		}
 	}
 }
 

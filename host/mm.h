@@ -266,6 +266,9 @@ typedef u64 mm_pfn_t;
 enum {
 	MM_FAULT_IN = 1u << 0,	  /* populate what is not there; else only look */
 	MM_FAULT_WRITE = 1u << 1, /* write access is needed (with FAULT_IN) */
+	/* Of an aligned run that lies in the interval as a whole, the first entry is enough:
+	 * the others may be left as they were. */
+	MM_FAULT_RUNS = 1u << 2,
 };
 
 struct mm_range_fault {

@@ -411,7 +411,7 @@ static int fault_in(struct get *get, u64 *seq)
 	    .start = get->start,
 	    .end = get->end,
 	    .pfns = get->pfns,
-	    .flags = MM_FAULT_IN | (get->write ? MM_FAULT_WRITE : 0),
+	    .flags = MM_FAULT_IN | MM_FAULT_RUNS | (get->write ? MM_FAULT_WRITE : 0),
 	    .keep = get->ctx->keep,
 	    .keep_arg = get->ctx->keep_arg,
 	    .owner = get->ctx->owner,

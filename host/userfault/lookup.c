@@ -27,7 +27,8 @@ static unsigned run_order(u64 address, unsigned n)
 	return order;
 }
 
-static void tell_system(mm_pfn_t *pfns, u64 address, unsigned n, bool write)
+/* runs: MM_FAULT_RUNS. */
+static void tell_system(mm_pfn_t *pfns, u64 address, unsigned n, bool write, bool runs)
 {
 	mm_pfn_t flags = MM_PFN_VALID | (write ? MM_PFN_WRITE : 0);
 
@@ -35,7 +36,7 @@ static void tell_system(mm_pfn_t *pfns, u64 address, unsigned n, bool write)
 		unsigned order = run_order(address, n), k = 1u << order;
 
 		fill_run(pfns, flags | (mm_pfn_t)order << MM_PFN_ORDER_SHIFT | address,
-			 HOST_PAGE_SIZE, k);
+			 HOST_PAGE_SIZE, runs ? 1 : k);
 		pfns += k;
 		address += (u64)k * HOST_PAGE_SIZE;
 		n -= k;
@@ -45,7 +46,7 @@ static void tell_system(mm_pfn_t *pfns, u64 address, unsigned n, bool write)
 struct lookup {
 	struct mm_range_fault *rf;
 	struct userfault_vma vma;
-	u64 home; /* a device page that has to come home first, or 0 */
+	u64 home;	/* a device page that has to come home first, or 0 */
 	bool exclusive; /* system memory is to be the asker's alone */
 	bool take;	/* some is not yet */
 };
@@ -131,8 +132,9 @@ static int look_compound(struct mm *mm, struct lookup *l, struct mm_page *head, 
 {
 	struct mm_range_fault *rf = l->rf;
 	mm_pfn_t *pfns = &rf->pfns[(start - rf->start) >> HOST_PAGE_SHIFT];
+	bool one = n == HOST_HUGE_PAGES && rf->flags & MM_FAULT_RUNS;
 
-	fill_run(pfns, 0, 0, n);
+	fill_run(pfns, 0, 0, one ? 1 : n);
 	if (exclusive_frame(mm, head)) {
 		for (unsigned k = 0; k < n; k++)
 			pfns[k] = frame_pfn(mm, l, head, i + k, start + k * HOST_PAGE_SIZE);
@@ -141,10 +143,11 @@ static int look_compound(struct mm *mm, struct lookup *l, struct mm_page *head, 
 	if (!frame_pfn(mm, l, head, 0, start))
 		return 0;
 	/* Each entry has its own page: the frames in the whole one. */
-	fill_run(pfns,
-		 device_pfn(&mm_page_region(head)->pages[mm_page_index(head) + i],
-			    n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0, l->vma.write),
-		 sizeof(*head), n);
+	if (!one)
+		fill_run(pfns,
+			 device_pfn(&mm_page_region(head)->pages[mm_page_index(head) + i],
+				    n == HOST_HUGE_PAGES ? HOST_HUGE_ORDER : 0, l->vma.write),
+			 sizeof(*head), n);
 	if (n < HOST_HUGE_PAGES)
 		return 1;
 	pfns[0] = device_pfn(head, HOST_HUGE_ORDER, l->vma.write);
@@ -163,7 +166,7 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 		switch (entry_kind(b->uniform)) {
 		case ENTRY_SYSTEM:
 			l->take |= l->exclusive;
-			tell_system(pfns, start, n, l->vma.write);
+			tell_system(pfns, start, n, l->vma.write, rf->flags & MM_FAULT_RUNS);
 			return 0;
 		case ENTRY_DEVICE:
 			return look_compound(mm, l, frame_page(mm, entry_id(b->uniform), true), i,
@@ -182,7 +185,7 @@ static int look_block(struct mm *mm, struct lookup *l, struct block *b, u64 star
 			l->take |= l->exclusive;
 			while (k + run < n && entry_kind(b->pages[i + k + run]) == ENTRY_SYSTEM)
 				run++;
-			tell_system(pfns + k, start + k * HOST_PAGE_SIZE, run, l->vma.write);
+			tell_system(pfns + k, start + k * HOST_PAGE_SIZE, run, l->vma.write, false);
 			k += run - 1;
 			break;
 		}
@@ -236,7 +239,8 @@ static int look_vma(struct mm *mm, struct lookup *l, u64 start, u64 end)
 			watched = vma_watch(mm, b, &l->vma, at, next) == 0;
 		if (!b) {
 			tell_system(&rf->pfns[(at - rf->start) >> HOST_PAGE_SHIFT], at,
-				    (unsigned)((next - at) >> HOST_PAGE_SHIFT), l->vma.write);
+				    (unsigned)((next - at) >> HOST_PAGE_SHIFT), l->vma.write,
+				    rf->flags & MM_FAULT_RUNS);
 			continue;
 		}
 		section_enter(mm, b);

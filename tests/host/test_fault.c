@@ -187,6 +187,37 @@ static void test_keep_compound(void **state)
 	expect(0, HUGE_PAGES, 1);
 }
 
+/* The first entry of each run that lies in the interval as a whole is enough for who says
+ * so. */
+static void check_runs(u64 first, unsigned n)
+{
+	static mm_pfn_t all[HUGE_PAGES], few[HUGE_PAGES];
+
+	memset(few, 0xff, sizeof(few));
+	assert_int_equal(range_fault_keep(&l, first, n, MM_FAULT_IN, 0, all), 0);
+	assert_int_equal(range_fault_keep(&l, first, n, MM_FAULT_IN | MM_FAULT_RUNS, 0, few), 0);
+	for (unsigned i = 0; i < n; i += 1u << MM_PFN_ORDER(all[i]))
+		assert_int_equal(few[i], all[i]);
+}
+
+static void test_runs(void **state)
+{
+	(void)state;
+	map(0, 2 * HUGE_PAGES, HOME_RW | HOME_HUGE);
+	fill(0, HUGE_PAGES, 1);
+	for (unsigned moved = 0; moved < 3; moved++) {
+		check_runs(0, HUGE_PAGES);
+		check_runs(HUGE_PAGES, HUGE_PAGES);
+		check_runs(3, 200);
+		check_runs(HUGE_PAGES + 16, 128);
+		if (moved)
+			assert_int_equal(move_home(moved * 32, 16, 0), 16); /* mixed */
+		else
+			(void)move_out(0, 0, HUGE_PAGES, MM_MIGRATE_COMPOUND);
+	}
+	expect(0, HUGE_PAGES, 1);
+}
+
 static void test_read_only_stays_read_only(void **state)
 {
 	mm_pfn_t pfns[4];
@@ -315,10 +346,16 @@ static void test_two_accesses(void **state)
 
 #define fault_test(f) host_test_with(f, open_listening, close_listening)
 const struct CMUnitTest fault_tests[] = {
-    fault_test(test_errors),	       fault_test(test_stale_sequence),
-    fault_test(test_system_pages),     fault_test(test_keep),
-    fault_test(test_keep_compound),    fault_test(test_read_only_stays_read_only),
-    fault_test(test_device_addresses), fault_test(test_vanishing_memory),
-    fault_test(test_guards),	       fault_test(test_two_accesses),
+    fault_test(test_errors),
+    fault_test(test_stale_sequence),
+    fault_test(test_system_pages),
+    fault_test(test_keep),
+    fault_test(test_keep_compound),
+    fault_test(test_read_only_stays_read_only),
+    fault_test(test_device_addresses),
+    fault_test(test_vanishing_memory),
+    fault_test(test_guards),
+    fault_test(test_two_accesses),
+    fault_test(test_runs),
 };
 const unsigned n_fault_tests = host_array_size(fault_tests);

@@ -340,6 +340,70 @@ static int populate_missing(struct populate *p, u64 start, u64 end)
 	return err;
 }
 
+/* ---- Several 2M at once ---------------------------------------------------------- */
+
+/* At most 2M, and of one mapping. */
+static int populate_piece(struct populate *p, u64 start, u64 end)
+{
+	return maybe_on_device(p->dd->driver, start) ? populate_missing(p, start, end) :
+						       populate_run(p, start, end);
+}
+
+/* Objects for up to max whole 2M from start on, of which none is on a device; with a second
+ * reference each, for the list. How many. */
+static unsigned whole_objects(struct populate *p, u64 start, unsigned max, u32 granule,
+			      struct gpusvm_devmem **list)
+{
+	struct driver_bo *bo;
+	unsigned n;
+
+	for (n = 0; n < max; n++, start += HOST_HUGE_SIZE) {
+		if (maybe_on_device(p->dd->driver, start) ||
+		    driver_bo_create(p->dd, p->mm, start, start + HOST_HUGE_SIZE, p->cause, &bo))
+			break;
+		if (bo->blocks) { /* memory is short, and in pieces */
+			gpusvm_devmem_put(&bo->base);
+			break;
+		}
+		bo_set_granule(bo, granule);
+		HOST_CHECK(gpusvm_devmem_get_unless_zero(&bo->base));
+		list[n] = &bo->base;
+	}
+	return n;
+}
+
+/* Where the CPU can address the device's memory, what is one page of 2M needs no copy, and
+ * what costs is all around: several go at once. What does not go so, goes as any other. *end:
+ * how far it came, which may be nowhere. */
+static int populate_whole(struct populate *p, u64 start, u64 *end, u32 granule)
+{
+	unsigned max = (unsigned)host_min((*end - start) >> (HOST_HUGE_ORDER + HOST_PAGE_SHIFT),
+					  (u64)MM_MOVE_HUGE_MAX);
+	struct gpusvm_devmem *list[MM_MOVE_HUGE_MAX];
+	u64 moved = 0;
+	unsigned n = 0;
+	int err = 0;
+
+	if (p->dd->pagemap.memory && host_is_aligned(start, HOST_HUGE_SIZE) &&
+	    (!granule || granule >= HOST_HUGE_PAGES))
+		n = whole_objects(p, start, max, granule, list);
+	*end = start + n * HOST_HUGE_SIZE;
+	if (n)
+		err = gpusvm_devmem_migrate_huge(list, n, start, p->timeslice, &moved);
+	for (unsigned i = 0; i < n; i++) {
+		if (moved >> i & 1)
+			driver_bo_ready(driver_bo_of(list[i]));
+		gpusvm_devmem_put(list[i]);
+	}
+	p->result->moved += (u64)__builtin_popcountll(moved) * HOST_HUGE_PAGES;
+	err = err == -EOPNOTSUPP || err == -ENOMEM ? 0 : err;
+	for (unsigned i = 0; !err && i < n; i++)
+		if (!(moved >> i & 1))
+			err = populate_piece(p, start + i * HOST_HUGE_SIZE,
+					     start + (i + 1) * HOST_HUGE_SIZE);
+	return err;
+}
+
 /* ---- An interval --------------------------------------------------------------- */
 
 /* A part of one mapping whose pages can move, piece by piece of 2M. */
@@ -348,15 +412,18 @@ static int populate_mapping(struct populate *p, u64 start, u64 end)
 	int err = 0;
 
 	while (start < end && !err) {
-		u64 stop = host_min(end, host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE);
 		struct driver_advised advised;
+		u64 stop;
 
 		/* One object for what is advised alike: it knows how its pages come home. */
-		driver_advised(p->dd->driver, start, start, stop, &advised);
+		driver_advised(p->dd->driver, start, start, end, &advised);
 		stop = advised.end;
-		err = maybe_on_device(p->dd->driver, start) ?
-			      populate_missing(p, start, stop) :
-			      populate_run(p, start, stop);
+		err = populate_whole(p, start, &stop, advised.values.granularity);
+		if (stop == start && !err) {
+			stop = host_align_down(start, HOST_HUGE_SIZE) + HOST_HUGE_SIZE;
+			stop = host_min(stop, advised.end);
+			err = populate_piece(p, start, stop);
+		}
 		start = stop;
 	}
 	return err;

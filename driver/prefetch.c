@@ -151,14 +151,14 @@ static int piece(struct gpusvm_driver *driver, struct driver_device *dd, int whe
  * nothing to overlap: two threads that move pages only interrupt each other; one goes on
  * in larger strides, and asks less often what is mapped there. */
 #define PREFETCH_SHARED (4 * HOST_HUGE_SIZE)
-#define PREFETCH_STRIDE (8 * HOST_HUGE_SIZE)
+#define PREFETCH_STRIDE (MM_MOVE_HUGE_MAX * HOST_HUGE_SIZE)
 
 struct prefetch {
 	struct gpusvm_driver *driver;
 	int where;
 	struct driver_device *dd; /* of where, or NULL */
 	u64 next, end;		  /* next: atomic */
-	u64 stride;		  /* a piece ends at a multiple of it, or before */
+	u64 stride;		  /* a piece is so long, from the 2M on that it begins in */
 	int err;		  /* the first; atomic */
 	struct host_work work;
 	struct gpusvm_migrate_result by_work;
@@ -172,7 +172,7 @@ static bool next_piece(struct prefetch *p, u64 *start, u64 *stop)
 		if (next >= p->end || host_read_once(&p->err))
 			return false;
 		*start = next;
-		*stop = host_min(p->end, host_align_down(next, p->stride) + p->stride);
+		*stop = host_min(p->end, host_align_down(next, HOST_HUGE_SIZE) + p->stride);
 	} while (!host_cas(&p->next, &next, *stop));
 	return true;
 }

@@ -494,4 +494,26 @@ void mm_migrate_commit(struct mm_migrate *m);
  * or gone, and without a commit what stands in dst. */
 void mm_migrate_end(struct mm_migrate *m);
 
+/* Several 2M of system memory at once to frames that are ordinary memory (mm_memory_add):
+ * what begin, commit and end do for each of them, without a copy, done for all together.
+ * Only what is simple goes: what is one 2M page, in system memory, has been on a device
+ * before, and meets no hindrance. The rest is left as it was, for transactions of its own.
+ * Linux: none. */
+#define MM_MOVE_HUGE_MAX 32u
+struct mm_move_huge {
+	/* Set by the caller. */
+	struct mm *mm;
+	u64 start;  /* aligned to 2M */
+	unsigned n; /* 2M, MM_MOVE_HUGE_MAX at most */
+	/* For each a frame of 2M, from mm_page_init; of one region, which has memory. */
+	struct mm_page *pages[MM_MOVE_HUGE_MAX];
+	const void *migrator;
+	/* Set by the call: bit i: the i-th has moved, and its frame the caller's reference no
+	 * more. The other frames are the caller's as before (mm_page_abandon). */
+	u64 moved;
+};
+/* 0, also where nothing moved; -EFAULT the address space is going away; -EOPNOTSUPP,
+ * -ENOMEM. Context: as mm_migrate_begin. */
+int mm_move_huge(struct mm_move_huge *m);
+
 #endif

@@ -75,6 +75,7 @@ struct sim_scenario {
 	u32 without; /* USERFAULT_WITHOUT_* */
 	bool huge;   /* the field begins as huge pages */
 	bool whole;  /* and movers take whole blocks only */
+	bool together; /* and stay so, most often: they move several at a time */
 	bool memory; /* frames are ordinary memory, and pages move there */
 	u32 block;   /* movers take this one only; 0: any */
 	struct kernel_whims whims;

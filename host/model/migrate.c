@@ -393,6 +393,13 @@ static void split_source(struct mm_migrate *m, unsigned i)
 		m->src[i + k] = flags | mm_mpfn(head + k);
 }
 
+/* No frames of this home are ordinary memory. */
+int mm_move_huge(struct mm_move_huge *m)
+{
+	m->moved = 0;
+	return -EOPNOTSUPP;
+}
+
 int mm_migrate_alloc_system(struct mm_migrate *m)
 {
 	unsigned had = 0, wanted = 0;

@@ -116,6 +116,14 @@ void block_set(struct block *b, unsigned i, entry_t e)
 	b->pages[i] = e;
 }
 
+void slot_spread(struct mm *mm, const struct block *b)
+{
+	struct slot *slot = &mm->staging.slots[entry_id(b->uniform) >> HOST_HUGE_ORDER];
+
+	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
+		slot->rmaps[i] = rmap(b, i);
+}
+
 void block_expand(struct mm *mm, struct block *b, entry_t **array)
 {
 	entry_t *pages = *array;
@@ -125,9 +133,11 @@ void block_expand(struct mm *mm, struct block *b, entry_t **array)
 		return;
 	HOST_CHECK(pages);
 	/* The frame of a compound page is split with it; a staging slot has one
-	 * rmap for each page anyhow. */
+	 * rmap for each page anyhow, of which the first may be the only one that is set. */
 	if (kind == ENTRY_DEVICE || kind == ENTRY_IN)
 		(void)frame_split(mm, frame_page(mm, entry_id(b->uniform), true));
+	if (kind == ENTRY_OUT)
+		slot_spread(mm, b);
 	for (unsigned i = 0; i < HOST_HUGE_PAGES; i++)
 		pages[i] = block_get(b, i);
 	b->pages = pages;

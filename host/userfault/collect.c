@@ -68,8 +68,7 @@ static struct transaction *transaction_make(struct mm_migrate *m, struct block *
 	return NULL;
 }
 
-/* The slot has kept the books for pages that never were in it. No page is in state OUT. */
-static void slot_forget(struct mm *mm, struct transaction *t)
+void slot_forget(struct mm *mm, struct transaction *t)
 {
 	section_enter(mm, t->block);
 	bits_clear(t->slot->present, t->at, t->npages);

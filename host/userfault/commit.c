@@ -725,7 +725,7 @@ static void drop_destinations(struct mm_migrate *m)
 
 /* All pages are where they belong. Has a fault been left to us? One that is read from here
  * on finds them. Without MOVE those on protected pages are none that were read. */
-static bool end_out(struct mm *mm, struct transaction *t)
+static bool has_waited(struct mm *mm, struct transaction *t)
 {
 	bool waited;
 
@@ -738,6 +738,20 @@ static bool end_out(struct mm *mm, struct transaction *t)
 	return waited;
 }
 
+void out_end(struct mm *mm, struct mm_migrate *m, struct transaction *t)
+{
+	put_back_whole(mm, m, t);
+	for (unsigned i = 0; i < t->npages; i++) {
+		if (!t->taken[i / 64])
+			i |= 63;
+		else if (bit(t->taken, i))
+			put_back(mm, m, t, i);
+	}
+	if (has_waited(mm, t))
+		(void)uffd_wake(mm, m->start, m->end - m->start);
+	host_wake_all(block_waitq(mm, t->block));
+}
+
 void mm_migrate_end(struct mm_migrate *m)
 {
 	struct transaction *t = transaction_of(m);
@@ -745,18 +759,8 @@ void mm_migrate_end(struct mm_migrate *m)
 
 	if (!t)
 		return;
-	if (t->out) {
-		put_back_whole(mm, m, t);
-		for (unsigned i = 0; i < t->npages; i++) {
-			if (!t->taken[i / 64])
-				i |= 63;
-			else if (bit(t->taken, i))
-				put_back(mm, m, t, i);
-		}
-		if (end_out(mm, t))
-			(void)uffd_wake(mm, m->start, m->end - m->start);
-		host_wake_all(block_waitq(mm, t->block));
-	}
+	if (t->out)
+		out_end(mm, m, t);
 	/* Not before: pages that stayed may have waited in them. */
 	if (!t->committed)
 		drop_destinations(m);

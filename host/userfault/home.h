@@ -16,6 +16,7 @@
  *   staging.c  staging slots: where pages pass through, and wait for the way back
  *   collect.c  migration: begin, by address and by frame
  *   commit.c   migration: commit and end
+ *   huge.c     several 2M at once to frames that are memory
  *   lookup.c   mm_range_fault, device addresses, page states
  *   exclusive.c  pages that one device has for itself
  *   vma.c      mappings: what they are, registration, protections
@@ -26,7 +27,8 @@
  * What protects a page's state
  *   A page's entry changes, and is acted on, only
  *     - with its block's lock and the gate held for reading, or
- *     - with the gate held for writing (the reader, on an event).
+ *     - with the gate held for writing (the reader, on an event; huge.c, for several
+ *       blocks at once).
  *   In either section no event can be read and marked by anyone else; if one
  *   is pending unread, the kernel answers EAGAIN to the system call and the
  *   section starts anew. Frames and staging pages know the address they stand
@@ -160,7 +162,9 @@ struct slot {
 	 * of these, and this transaction knows where they are. NULL: they have them here.
 	 * Changed in a section. */
 	const struct mm_migrate *straight;
-	rmap_t rmaps[HOST_HUGE_PAGES]; /* of pages in state OUT */
+	/* Of pages in state OUT. As long as all 2M stand where they were taken as one, in a
+	 * block that is not expanded, only the first need be set (huge.c). */
+	rmap_t rmaps[HOST_HUGE_PAGES];
 };
 
 #define SMALL_WINDOW 16u /* pages that are brought home by COPY */
@@ -341,6 +345,7 @@ struct mm {
 	} huge;
 
 	struct transaction *idle_transaction; /* for the next one; by exchange only */
+	struct huge_move *idle_huge_move;     /* the same; see huge.c */
 	struct host_rwlock out_lock;	      /* RANK_DEVMEM: read by transactions that take
 					       * pages out; written around a fork */
 
@@ -402,6 +407,8 @@ bool block_compound(const struct mm *mm, const struct block *b);
  * consumed (set to NULL) if used. A compound frame is split. */
 void block_expand(struct mm *mm, struct block *b, entry_t **array);
 void block_set(struct block *b, unsigned i, entry_t e); /* expanded blocks */
+/* The block is on its way out as one: sets all rmaps of its slot. */
+void slot_spread(struct mm *mm, const struct block *b);
 /* Takes the one of exactly [start, end) off the list; false: there is none. */
 bool block_own_remove(struct block *b, u64 start, u64 end);
 /* Back to one word where all pages are in system memory. */
@@ -435,6 +442,10 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at);
  * of a slot with small false may be one huge page. NULL: none. */
 struct slot *staging_take_ready(struct mm *mm, unsigned n, bool small, unsigned *at);
 void staging_put(struct mm *mm, struct slot *slot);
+/* Up to n slots that have nothing in them and stay so, for 2M each of pages that go
+ * straight; how many. And back again. */
+unsigned staging_take_books(struct mm *mm, struct slot **slots, unsigned n);
+void staging_put_books(struct mm *mm, struct slot *const *slots, unsigned n);
 u64 slot_address(const struct mm *mm, const struct slot *slot);
 /* Page aligned, BOUNCE_SIZE bytes. NULL: no memory. */
 char *bounce_take(struct mm *mm);
@@ -643,12 +654,20 @@ void wake_elsewhere(struct mm *mm, const struct transaction *t, unsigned i, cons
 /* Where entry i of what leaves has its bytes from the MOVE on, and how many of the *n from
  * there on have theirs side by side. Any context. */
 u64 out_bytes(struct mm *mm, const struct mm_migrate *m, unsigned i, unsigned *n);
+/* The end of what was taken out: what has not been committed goes back, and who waits goes
+ * on. No section. */
+void out_end(struct mm *mm, struct mm_migrate *m, struct transaction *t);
+/* The slot has kept the books for pages that never were in it. No page is in state OUT. */
+void slot_forget(struct mm *mm, struct transaction *t);
 /* Back to system memory for page i that did not leave its place. */
 void page_stays(struct mm *mm, struct transaction *t, unsigned i);
 /* Gives back what begin made. */
 void transaction_free(struct mm *mm, struct transaction *t);
 /* Frees the struct itself; NULL is legal. */
 void transaction_drop(struct transaction *t);
+
+/* ---- huge.c --------------------------------------------------------------- */
+void huge_move_drop(struct huge_move *h); /* NULL is legal */
 
 extern struct mm *the_mm; /* the open home of this process, or NULL */
 

@@ -120,6 +120,7 @@ void userfault_close(struct mm *mm)
 	applier_stop(mm);
 	alloc_fini(mm);
 	transaction_drop(mm->idle_transaction);
+	huge_move_drop(mm->idle_huge_move);
 	blocks_fini(mm);
 	extents_fini(mm);
 	fork_fini(mm);

@@ -242,6 +242,28 @@ struct slot *staging_take(struct mm *mm, unsigned n, bool huge, unsigned *at)
 	return s;
 }
 
+unsigned staging_take_books(struct mm *mm, struct slot **slots, unsigned n)
+{
+	struct staging *st = &mm->staging;
+	unsigned i = 0;
+
+	host_mutex_lock(&st->lock);
+	while (i < n && (slots[i] = pop(&st->empty)))
+		i++;
+	host_mutex_unlock(&st->lock);
+	return i;
+}
+
+void staging_put_books(struct mm *mm, struct slot *const *slots, unsigned n)
+{
+	struct staging *st = &mm->staging;
+
+	host_mutex_lock(&st->lock);
+	while (n--) /* the first is the next to be taken */
+		push(&st->empty, slots[n]);
+	host_mutex_unlock(&st->lock);
+}
+
 /* Makes all pages of [start, start + 2M) present. 0, or -ENOMEM. */
 static int populate(struct mm *mm, u64 start)
 {

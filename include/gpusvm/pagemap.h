@@ -203,6 +203,18 @@ int gpusvm_devmem_migrate(struct gpusvm_devmem *devmem, u64 start, u64 end,
 			  const struct gpusvm_migrate_details *details,
 			  struct gpusvm_migrate_result *result);
 
+/* The same for several whole 2M of system memory at once, from start on, where the pagemap has
+ * memory: each into a devmem of n of 512 frames side by side, aligned, with no `after`. What
+ * can be moved by the home in one go moves (mm_move_huge): bit i of *moved says that the i-th
+ * did, as one compound page. The rest is left as it was, for migrations of its own; there the
+ * frames are given back. Consumes the caller's reference of each on EVERY return.
+ *   0        see *moved; may be 0
+ *   -ENODEV  revoked          -EFAULT  mm gone
+ *   -ENOMEM  -EINVAL          -EOPNOTSUPP  the home cannot
+ * n: 1 to MM_MOVE_HUGE_MAX; all of one mm and one pagemap. May sleep, waits for devices. */
+int gpusvm_devmem_migrate_huge(struct gpusvm_devmem *const *list, unsigned n, u64 start,
+			       u64 timeslice, u64 *moved);
+
 /* Brings everything in devmem to system memory, by its frames: no address, no
  * range, no mirror. The caller holds a reference. Bounded retries.
  *   0       nothing of it is in use any more

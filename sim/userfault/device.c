@@ -300,7 +300,8 @@ void move_out(struct sim_actor *a, u64 start, u64 end)
 	struct move *move = move_make(start, end, MM_MIGRATE_SYSTEM);
 	struct device *d = &world->devices[sim_below(a, world->n_devices)];
 	struct mm_migrate *m = move ? &move->m : NULL;
-	struct reserve *r = m && d->memory && below(4) ? reserve(m, d) : NULL;
+	bool straight = world->scenario->together || below(4);
+	struct reserve *r = m && d->memory && straight ? reserve(m, d) : NULL;
 
 	sched_note("pages [%u, %u) to device %u", page_number(start), page_number(end),
 		   (unsigned)(d - world->devices));
@@ -318,10 +319,39 @@ void move_out(struct sim_actor *a, u64 start, u64 end)
 	host_free(move);
 }
 
+void move_together(struct sim_actor *a, u64 start, unsigned n)
+{
+	struct device *d = &world->devices[sim_below(a, world->n_devices)];
+	struct mm_move_huge m = {.mm = world->mm, .start = start};
+	u64 frame;
+
+	for (; m.n < n && (frame = frame_alloc(d, HOST_HUGE_ORDER)) != ~(u64)0; m.n++)
+		m.pages[m.n] = mm_page_init(d->region, frame, HOST_HUGE_ORDER, &world->data);
+	sched_note("pages [%u, %u) to device %u, together", page_number(start),
+		   page_number(start + m.n * HUGE_SIZE), (unsigned)(d - world->devices));
+	if (m.n)
+		(void)mm_move_huge(&m);
+	for (unsigned i = 0; i < m.n; i++)
+		if (!(m.moved >> i & 1))
+			mm_page_abandon(m.pages[i]);
+	/* As who asked would: what is left goes by itself. But not as small pages, which it
+	 * would be ever after. */
+	for (unsigned i = 0; i < m.n; i++, start += HUGE_SIZE) {
+		frame = m.moved >> i & 1 ? ~(u64)0 : frame_alloc(d, HOST_HUGE_ORDER);
+		if (frame == ~(u64)0)
+			continue;
+		memset(d->used + frame, 0, HOST_HUGE_PAGES);
+		move_out(a, start, start + HUGE_SIZE);
+	}
+}
+
 static s64 device_to_ram(struct mm_cpu_fault *fault)
 {
 	static const u64 windows[] = {1, 1, 16, 32, 512};
-	u64 size = windows[below(5)] * PAGE, start = host_align_down(fault->address, size);
+	/* Where huge pages are moved together most of them stay whole. */
+	bool whole = world->scenario->together && below(16);
+	u64 size = whole ? HUGE_SIZE : windows[below(5)] * PAGE;
+	u64 start = host_align_down(fault->address, size);
 
 	move_home(start, start + size);
 	return below(16) ? 0 : (s64)(below(100) * HOST_USEC);

@@ -167,10 +167,24 @@ void mover_step(struct sim *s, struct sim_actor *a)
 	move_somewhere(a, start, start + n * PAGE);
 }
 
+void together_step(struct sim *s, struct sim_actor *a)
+{
+	u64 first = sim_below(a, 3) ? 0 : sim_below(a, BLOCKS - 1), n = 2 + sim_below(a, 3);
+	u64 start = A + first * HUGE_SIZE;
+
+	n = host_min(n, BLOCKS - first);
+	if (sim_below(a, 3))
+		move_together(a, start, (unsigned)n);
+	else
+		for (; n; n--, start += HUGE_SIZE)
+			move_home(start, start + HUGE_SIZE);
+	sched_progress();
+}
+
 void evict_step(struct sim *s, struct sim_actor *a)
 {
 	static const u16 lengths[] = {1, 16, 512};
-	u64 n = lengths[sim_below(a, 3)];
+	u64 n = s->scenario->together ? HOST_HUGE_PAGES : lengths[sim_below(a, 3)];
 	struct device *d = &s->devices[sim_below(a, s->n_devices)];
 
 	move_evict(d, host_align_down(sim_below(a, FRAMES), n), (unsigned)n);

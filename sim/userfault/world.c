@@ -186,6 +186,9 @@ static void begin(const struct sim_case *c)
 	if (sc->huge || c->seed % 2)
 		for (u32 i = 0; i < world->n_watched; i++)
 			word_write(CPU_0, i);
+	if (sc->together) /* not one by one first */
+		must(mm_watch(world->mm, world->field,
+			      world->field + FIELD_BLOCKS * HUGE_SIZE) == 0);
 }
 
 static void end(void)

@@ -125,6 +125,8 @@ void move_out(struct sim_actor *a, u64 start, u64 end);
 void move_home(u64 start, u64 end);
 void move_across(struct sim_actor *a, u64 start, u64 end);
 void move_evict(struct device *d, u64 first, unsigned n);
+/* n times 2M at once to a device whose frames are ordinary memory. */
+void move_together(struct sim_actor *a, u64 start, unsigned n);
 
 /* ---- lane.c ---- */
 
@@ -148,6 +150,8 @@ void fork_step(struct sim *s, struct sim_actor *a);
 void out_step(struct sim *s, struct sim_actor *a);
 void home_step(struct sim *s, struct sim_actor *a);
 void mover_step(struct sim *s, struct sim_actor *a);
+/* Several blocks at once to frames that are ordinary memory, or home one by one. */
+void together_step(struct sim *s, struct sim_actor *a);
 void evict_step(struct sim *s, struct sim_actor *a);
 void scrap_step(struct sim *s, struct sim_actor *a);
 void drop_scrap_step(struct sim *s, struct sim_actor *a);

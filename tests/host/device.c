@@ -510,9 +510,15 @@ void fill(u64 first, u64 n, u64 seed)
 
 void expect(u64 first, u64 n, u64 seed)
 {
-	for (u64 i = first; i < first + n; i++)
-		if (get(i) != value_of(i, seed))
-			fail_msg("page %llu has lost its word", (unsigned long long)i);
+	expect_at(first, first, n, seed);
+}
+
+void expect_at(u64 to, u64 from, u64 n, u64 seed)
+{
+	assert_int_equal(to % HUGE_PAGES, from % HUGE_PAGES);
+	for (u64 i = 0; i < n; i++)
+		if (get(to + i) != value_of(from + i, seed))
+			fail_msg("page %llu has lost its word", (unsigned long long)(to + i));
 }
 
 void expect_zero(u64 first, u64 n)

@@ -98,6 +98,8 @@ void put(u64 page, u64 value);
 u64 get(u64 page);
 void fill(u64 first, u64 n, u64 seed); /* put() at n pages, each its own value */
 void expect(u64 first, u64 n, u64 seed);
+/* Of pages that were filled at `from`, and are at `to` now, a multiple of 2M from there. */
+void expect_at(u64 to, u64 from, u64 n, u64 seed);
 void expect_zero(u64 first, u64 n);
 void sync_all(void);
 struct mm_page_state state_of(u64 page);

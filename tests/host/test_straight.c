@@ -249,8 +249,219 @@ static void test_frames_are_full(void **state)
 	memory_end();
 }
 
+/* ---- Several 2M at once ----------------------------------------------------------- */
+
+#define TOGETHER 4u
+
+/* Where 2M of it are one page, and known to the home, they move; where not, not. */
+static struct mm_move_huge together;
+
+static int move_together(u64 block, unsigned n)
+{
+	struct device *d = &devices[0];
+	int r;
+
+	together = (struct mm_move_huge){.mm = mm, .start = at(block * HUGE_PAGES), .n = n};
+	together.migrator = devices;
+	for (unsigned i = 0; i < n; i++) {
+		u64 frame = frame_take(0, HOST_HUGE_ORDER);
+
+		host_add_return(&d->data->users, 1);
+		together.pages[i] = mm_page_init(d->region, frame, HOST_HUGE_ORDER, d->data);
+	}
+	r = mm_move_huge(&together);
+	assert_true(r == 0 || (r == -EOPNOTSUPP && !moves));
+	assert_true(together.moved < (u64)1 << n);
+	for (unsigned i = 0; i < n; i++)
+		if (!(together.moved >> i & 1))
+			mm_page_abandon(together.pages[i]);
+	wait_frames(0, (u64)__builtin_popcountll(together.moved) * HUGE_PAGES);
+	return r;
+}
+
+/* Huge pages that the home knows: once it does, it is who fills them, in small ones. */
+static void known(u64 seed)
+{
+	map(0, TOGETHER * HUGE_PAGES, HOME_RW | HOME_HUGE);
+	fill(0, TOGETHER * HUGE_PAGES, seed);
+	assert_int_equal(mm_watch(mm, at(0), at(TOGETHER * HUGE_PAGES)), 0);
+}
+
+static bool all_huge(void)
+{
+	for (unsigned i = 0; i < TOGETHER; i++)
+		if (state_of(i * HUGE_PAGES).order != HOST_HUGE_ORDER)
+			return false;
+	return true;
+}
+
+static void all_home(void)
+{
+	for (unsigned i = 0; i < TOGETHER; i++)
+		(void)move_home(i * HUGE_PAGES, HUGE_PAGES, MM_MIGRATE_COMPOUND);
+	wait_frames(0, 0);
+}
+
+static void test_together(void **state)
+{
+	struct listener l = {0};
+	bool moved = false;
+
+	(void)state;
+	memory_begin();
+	known(0);
+	listen(&l, 0, TOGETHER * HUGE_PAGES);
+	for (unsigned round = 0; round < 50 && !moved; round++) {
+		bool huge = all_huge();
+
+		listen_anew(&l);
+		fill(0, TOGETHER * HUGE_PAGES, round);
+		(void)move_together(0, TOGETHER);
+		moved = together.moved == (1u << TOGETHER) - 1;
+		if (moved) {
+			assert_int_equal(l.starts, 1);
+			assert_int_equal(l.start, at(0));
+			assert_int_equal(l.end, at(TOGETHER * HUGE_PAGES));
+			assert_int_equal(l.events, 1u << MM_EVENT_MIGRATE);
+		}
+		for (unsigned i = 0; i < TOGETHER; i++)
+			if (together.moved >> i & 1)
+				assert_ptr_equal(state_of(i * HUGE_PAGES).page, together.pages[i]);
+			else
+				assert_null(state_of(i * HUGE_PAGES).page);
+		all_home();
+		expect(0, TOGETHER * HUGE_PAGES, round);
+		moved |= !moves || !huge;
+	}
+	assert_true(moved);
+	unlisten(&l);
+	memory_end();
+}
+
+/* With one that cannot go between others, and each time another way: what it has stays. */
+static void test_together_but_one(void **state)
+{
+	const u64 odd = HUGE_PAGES + 7;
+
+	(void)state;
+	memory_begin();
+	for (unsigned way = 0; way < 4; way++) {
+		known(way);
+		if (way == 0)
+			assert_int_equal(home_dontneed(mm, at(odd), at(odd + 1)), 0);
+		if (way == 1)
+			assert_int_equal(home_mprotect(mm, at(odd), at(HUGE_PAGES * 2), HOME_READ),
+					 0);
+		if (way == 2)
+			unmap(odd, 1);
+		if (way == 3)
+			assert_int_equal(move_out(1, odd, 1, 0), 1);
+		(void)move_together(0, TOGETHER);
+		assert_false(together.moved & 2);
+		all_home();
+		expect(HUGE_PAGES, odd - HUGE_PAGES, way);
+		expect(odd + 1, 2 * HUGE_PAGES - odd - 1, way);
+		if (way == 0)
+			expect_zero(odd, 1);
+		else if (way != 2)
+			expect(odd, 1, way);
+		expect(0, HUGE_PAGES, way);
+		expect(2 * HUGE_PAGES, 2 * HUGE_PAGES, way);
+		unmap(0, TOGETHER * HUGE_PAGES);
+	}
+	wait_frames(1, 0);
+	memory_end();
+}
+
+/* Of the frames, the second has a page of an earlier use. */
+static void test_together_full_frames(void **state)
+{
+	(void)state;
+	memory_begin();
+	for (u64 round = 0; round < 3; round++) {
+		memset(devices[0].memory + HUGE_PAGES * PAGE, 0x55, (round + 1) * PAGE);
+		known(round);
+		(void)move_together(0, TOGETHER);
+		assert_false(together.moved & 2);
+		all_home();
+		expect(0, TOGETHER * HUGE_PAGES, round);
+		unmap(0, TOGETHER * HUGE_PAGES);
+	}
+	memory_end();
+}
+
+/* What devices are told of, changes while they are told. */
+static bool changed;
+
+static void change_on_the_way(struct listener *l, const struct mm_invalidation *inv)
+{
+	unsigned way = *(unsigned *)l->arg;
+	u64 page = HUGE_PAGES + 9, n = 100;
+
+	if (inv->event != MM_EVENT_MIGRATE || changed)
+		return;
+	changed = true;
+	if (way == 0)
+		HOST_CHECK(home_munmap(mm, at(page), at(page + n)) == 0);
+	if (way == 1)
+		HOST_CHECK(home_dontneed(mm, at(page), at(page + n)) == 0);
+	if (way == 2)
+		HOST_CHECK(home_munmap(mm, at(HUGE_PAGES), at(2 * HUGE_PAGES)) == 0);
+	if (way == 3)
+		HOST_CHECK(home_mremap(mm, at(HUGE_PAGES), at(2 * HUGE_PAGES),
+				       at(2 * TOGETHER * HUGE_PAGES), false) == 0);
+	if (way == 4)
+		HOST_CHECK(home_mremap(mm, at(page), at(page + n),
+				       at(2 * TOGETHER * HUGE_PAGES + 9), false) == 0);
+}
+
+static void test_together_changed(void **state)
+{
+	(void)state;
+	memory_begin();
+	for (unsigned way = 0; way < 5; way++) {
+		struct listener l = {.on_start = change_on_the_way, .arg = &way};
+		u64 page = HUGE_PAGES + 9, n = 100, to = 2 * TOGETHER * HUGE_PAGES;
+
+		known(way);
+		listen(&l, 0, TOGETHER * HUGE_PAGES);
+		changed = false;
+		(void)move_together(0, TOGETHER);
+		if (changed)
+			assert_false(together.moved & 2);
+		else /* nothing was one page, or the home cannot */
+			change_on_the_way(&l, &(struct mm_invalidation){.event = MM_EVENT_MIGRATE});
+		all_home();
+		expect(0, HUGE_PAGES, way);
+		expect(2 * HUGE_PAGES, (TOGETHER - 2) * HUGE_PAGES, way);
+		if (way < 2 || way == 4) {
+			expect(HUGE_PAGES, 9, way);
+			expect(page + n, HUGE_PAGES - 9 - n, way);
+		}
+		if (way == 1)
+			expect_zero(page, n);
+		if (way == 3)
+			expect_at(to, HUGE_PAGES, HUGE_PAGES, way);
+		if (way == 4)
+			expect_at(to + 9, page, n, way);
+		unlisten(&l);
+		unmap(0, TOGETHER * HUGE_PAGES);
+		unmap(to, HUGE_PAGES);
+		wait_frames(0, 0);
+	}
+	memory_end();
+}
+
 const struct CMUnitTest straight_tests[] = {
-    host_test(test_there_and_back), host_test(test_compound), host_test(test_given_up),
-    host_test(test_some_stay),	    host_test(test_unmapped), host_test(test_frames_are_full),
+    host_test(test_there_and_back),
+    host_test(test_compound),
+    host_test(test_given_up),
+    host_test(test_some_stay),
+    host_test(test_unmapped),
+    host_test(test_frames_are_full),
+    host_test(test_together),
+    host_test(test_together_but_one),
+    host_test(test_together_full_frames),
+    host_test(test_together_changed),
 };
 const unsigned n_straight_tests = host_array_size(straight_tests);

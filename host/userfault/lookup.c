@@ -413,13 +413,15 @@ static const void *frame_owner(struct mm *mm, u32 id)
 	return mm_region_priv(mm_page_region(frame_page(mm, id, false)));
 }
 
-/* What we hold of [start, end), within one block, in our own tables. */
-static void states_of_device(struct mm *mm, struct block *b, u64 start, u64 end,
-			     struct mm_page_state *ret)
+/* What the kernel has of [start, end), within one block, and what our own tables have. In
+ * one section: a page that goes from one to the other meanwhile would be in neither. */
+static void states_of_block(struct mm *mm, struct block *b, u64 start, u64 end,
+			    struct mm_page_state *ret)
 {
 	bool head;
 
 	section_enter(mm, b);
+	states_of_system(mm, start, start, end, ret);
 	head = block_compound(mm, b);
 	for (u64 at = start; at < end; at += HOST_PAGE_SIZE, ret++) {
 		entry_t e = head ? b->uniform : block_get(b, page_in_block(at));
@@ -459,10 +461,13 @@ void mm_page_states(struct mm *mm, u64 start, u64 end, struct mm_page_state *ret
 		for (u64 k = 0; k < (next - at) >> HOST_PAGE_SHIFT; k++)
 			here[k].flags = MM_STATE_MAPPED | (v.read ? MM_STATE_READABLE : 0) |
 					(v.write ? MM_STATE_WRITABLE : 0);
-		states_of_system(mm, at, at, next, here);
 		b = block_find(mm, at);
+		if (!b) {
+			states_of_system(mm, at, at, next, here);
+			b = block_find(mm, at); /* made meanwhile, and a page has left? */
+		}
 		if (b)
-			states_of_device(mm, b, at, next, here);
+			states_of_block(mm, b, at, next, here);
 	}
 }
 

@@ -161,7 +161,12 @@ int gpusvm_queue_wait(struct gpusvm_queue *queue, struct gpusvm_event *event)
 
 	if (err)
 		return err;
-	if (!event || event->svm != queue->svm)
+	if (!event)
+		return -EINVAL;
+	err = svm_check(event->svm); /* a child's queue, and its parent's event */
+	if (err)
+		return err;
+	if (event->svm != queue->svm)
 		return -EINVAL;
 	if (host_load_acquire(&event->state) == EVENT_DONE)
 		return 0;

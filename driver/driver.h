@@ -135,7 +135,7 @@ int gpusvm_driver_link_get(struct gpusvm_driver *driver, int from, int to,
 /* A reference to the device's memory. -EINVAL: it has none. */
 int gpusvm_driver_pagemap_get(struct gpusvm_driver *driver, int device,
 			      struct gpusvm_pagemap **ret);
-/* device -1: the sum. */
+/* device -1: the sum. Of what was over when it was called, all is counted. May sleep. */
 int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 			    struct gpusvm_driver_stats *ret);
 

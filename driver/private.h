@@ -156,6 +156,8 @@ struct gpusvm_driver {
 	u32 n_devices; /* store release after the entry is whole */
 	u32 paused;    /* lock */
 
+	struct host_mutex stats_lock; /* RANK_DRIVER_VM: see stats.c */
+
 	struct host_mutex links_lock;
 	struct gpusvm_interconnect links;
 

@@ -3,7 +3,8 @@
  * stats.c: counters and events.
  *
  * Counters are atomics of their device, added to by whoever does the work;
- * they outlive the device's removal. No lock.
+ * they outlive the device's removal. Who reads them waits first for what is over
+ * already for the application, and not yet counted: stats_lock, one at a time.
  */
 #include "driver/private.h"
 
@@ -45,9 +46,15 @@ int gpusvm_driver_stats_get(struct gpusvm_driver *driver, int device,
 	if (device >= 0 && driver_removed(driver->devices[device]))
 		return -ENODEV;
 	host_memset(ret, 0, sizeof(*ret));
+	/* What was unmapped is not on a device any more. */
+	(void)mm_sync(driver->mm, 0, 0);
+	host_mutex_lock(&driver->stats_lock);
 	for (i = 0; i < n; i++)
-		if (device < 0 || device == i)
+		if (device < 0 || device == i) {
+			gpusvm_pagemap_settle(&driver->devices[i]->pagemap);
 			stats_add(ret, driver->devices[i]);
+		}
+	host_mutex_unlock(&driver->stats_lock);
 	return 0;
 }
 

@@ -35,6 +35,7 @@ int gpusvm_driver_create(struct mm *mm, const struct gpusvm_driver_options *opti
 	if (!driver->options.workers)
 		driver->options.workers = DRIVER_WORKERS;
 	host_mutex_init(&driver->lock, RANK_DRIVER_VM);
+	host_mutex_init(&driver->stats_lock, RANK_DRIVER_VM);
 	host_mutex_init(&driver->links_lock, RANK_DRIVER_LINKS);
 	gpusvm_interconnect_init(&driver->links);
 	driver_garbage_init(driver);
@@ -60,6 +61,7 @@ free:
 	driver_garbage_fini(driver);
 	gpusvm_interconnect_fini(&driver->links);
 	host_mutex_destroy(&driver->links_lock);
+	host_mutex_destroy(&driver->stats_lock);
 	host_mutex_destroy(&driver->lock);
 	host_free(driver);
 	return err;
@@ -270,6 +272,7 @@ void gpusvm_driver_destroy(struct gpusvm_driver *driver)
 	host_mutex_destroy(&driver->garbage_lock);
 	gpusvm_interconnect_fini(&driver->links);
 	host_mutex_destroy(&driver->links_lock);
+	host_mutex_destroy(&driver->stats_lock);
 	host_mutex_destroy(&driver->lock);
 	host_free(driver);
 }

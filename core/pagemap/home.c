@@ -143,20 +143,14 @@ static void choose(struct gpusvm_devmem *devmem, u64 address, unsigned at, unsig
 	*last = host_min(*last, at + reach);
 }
 
-s64 pagemap_region_to_ram(struct mm_cpu_fault *fault)
+static int bring_home(struct mm_cpu_fault *fault)
 {
 	struct gpusvm_devmem *devmem = fault->data;
-	u64 until = host_read_once(&devmem->timeslice_end), now;
 	u64 base = host_align_down(fault->address, HOST_HUGE_SIZE);
 	unsigned at = (unsigned)((fault->address - base) >> HOST_PAGE_SHIFT);
 	unsigned first = 0, last = HOST_HUGE_PAGES;
 	int err;
 
-	if (until) {
-		now = host_now();
-		if (now < until)
-			return (s64)(until - now);
-	}
 	if (!host_read_once(&devmem->compound) || host_read_once(&devmem->exact))
 		choose(devmem, fault->address, at, &first, &last);
 	if (last - first > SMALL_WINDOW)
@@ -166,4 +160,41 @@ s64 pagemap_region_to_ram(struct mm_cpu_fault *fault)
 	if (err && err != -ENODEV && last - first > 1)
 		err = fault_small(fault, base, at, at + 1);
 	return err;
+}
+
+s64 pagemap_region_to_ram(struct mm_cpu_fault *fault)
+{
+	struct gpusvm_devmem *devmem = fault->data;
+	struct gpusvm_pagemap *pagemap = devmem->pagemap;
+	u64 until = host_read_once(&devmem->timeslice_end), now;
+	u32 *begun;
+	int err;
+
+	if (until) {
+		now = host_now();
+		if (now < until)
+			return (s64)(until - now);
+	}
+	/* Before the page is home. The devmem, which is held, keeps its pagemap. */
+	begun = &pagemap->faults[host_read_once(&pagemap->faults_turn) & 1];
+	host_add_relaxed(begun, 1);
+	err = bring_home(fault);
+	host_add_return(begun, (u32)-1); /* after all that it counted */
+	return err;
+}
+
+#define SETTLE_LOOK (20 * HOST_USEC)
+
+/* Those that begin meanwhile are of another turn than those that are waited for, but for
+ * one that has looked at the turn and not counted itself yet; the second turn has those
+ * that did so in the one before. */
+void gpusvm_pagemap_settle(struct gpusvm_pagemap *pagemap)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		u32 turn = host_add_return(&pagemap->faults_turn, 1);
+		u32 *begun = &pagemap->faults[(turn - 1) & 1];
+
+		while (host_load_acquire(begun))
+			host_sleep(SETTLE_LOOK);
+	}
 }

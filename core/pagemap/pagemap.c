@@ -31,6 +31,7 @@ int gpusvm_pagemap_init(struct gpusvm_pagemap *pagemap, const struct gpusvm_page
 	pagemap->ops = ops;
 	host_ref_init(&pagemap->ref);
 	pagemap->revoked = 0;
+	pagemap->faults[0] = pagemap->faults[1] = 0;
 	pagemap->scratch = NULL;
 	pagemap->memory = NULL;
 	pagemap->dev = NULL;

@@ -429,7 +429,8 @@ GPUSVM_API int gpusvm_residency(struct gpusvm *svm, const void *p, size_t len,
 
 /* ---- What happened ------------------------------------------------------- */
 
-/* Counts since the handle was opened; exact for work that has completed. */
+/* Counts since the handle was opened; exact for work, accesses of the CPU and unmappings
+ * that have completed. */
 struct gpusvm_stats {
 	size_t size;
 	uint64_t cpu_faults;	/* at the device that the page left */

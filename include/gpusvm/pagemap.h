@@ -85,6 +85,10 @@ struct gpusvm_pagemap {
 	struct host_ref ref;
 	struct mm_region *region;
 	u32 revoked; /* no new population; atomic */
+	/* CPU faults that are being served, those that began in an even turn and in an odd
+	 * one; see gpusvm_pagemap_settle. Atomics. */
+	u32 faults[2];
+	u32 faults_turn;
 	/* What a migration works on (core/pagemap), while none does; atomic. Making it anew
 	 * each time costs more than moving 2M of pages that need no copy. */
 	void *scratch;
@@ -105,6 +109,11 @@ void gpusvm_pagemap_put(struct gpusvm_pagemap *pagemap);		   /* NULL-safe */
 /* From now on migration to it answers -ENODEV (law 10). What is there is
  * brought home by evicting each devmem. */
 void gpusvm_pagemap_revoke(struct gpusvm_pagemap *pagemap);
+/* Whoever touched a page goes on as soon as it is home, before the fault is over: before
+ * ops->migrated, and before frames are free. Waits for all of them that have begun: what
+ * they did is counted when it returns. One caller at a time for a pagemap, which need not
+ * be in use; may sleep. */
+void gpusvm_pagemap_settle(struct gpusvm_pagemap *pagemap);
 struct gpusvm_pagemap *gpusvm_page_pagemap(const struct mm_page *page);
 /* The devmem that a device frame belongs to; good while the frame is. */
 struct gpusvm_devmem *gpusvm_page_devmem(const struct mm_page *page);

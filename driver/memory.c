@@ -12,7 +12,8 @@
  *   Nothing that a devmem op does takes a lock, since the mm may call it from
  *   anywhere (CPU faults, notifiers): frames that fall out of use are bits in
  *   dd->freed, released objects are on the stack dd->dead, both changed by
- *   atomics; whoever allocates next drains them (driver_memory_drain).
+ *   atomics; a prefetch at its end, or whoever allocates next, drains them
+ *   (driver_memory_drain).
  *   Eviction runs with no lock of its own: the victim is kept by a reference, and
  *   `evicting` keeps others off it.
  */
@@ -301,15 +302,17 @@ void driver_bo_ready(struct driver_bo *bo)
 
 static void drain_dead(struct driver_device *dd)
 {
-	struct driver_bo *bo, *next;
+	struct driver_bo *dead, *bo, *next;
 
 	if (!host_read_once(&dd->dead))
 		return;
-	for (bo = host_xchg(&dd->dead, NULL); bo; bo = next) {
-		next = bo->dead_next;
-		host_mutex_lock(&dd->lru_lock);
+	dead = host_xchg(&dd->dead, NULL);
+	host_mutex_lock(&dd->lru_lock);
+	for (bo = dead; bo; bo = bo->dead_next)
 		lru_remove(dd, bo);
-		host_mutex_unlock(&dd->lru_lock);
+	host_mutex_unlock(&dd->lru_lock);
+	for (bo = dead; bo; bo = next) {
+		next = bo->dead_next;
 		host_free(bo->blocks);
 		host_free(bo);
 	}

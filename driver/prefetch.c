@@ -251,6 +251,20 @@ static int strict_result(const struct gpusvm_migrate_result *result)
 	return result->stayed ? -EBUSY : 0;
 }
 
+/* What pages have left is given back by who moved them, not by who allocates next. */
+static void drain(struct gpusvm_driver *driver)
+{
+	u64 devices = driver_devices_get(driver), left;
+
+	for (left = devices; left; left &= left - 1) {
+		struct driver_device *dd = driver->devices[__builtin_ctzll(left)];
+
+		if (dd->has_memory)
+			driver_memory_drain(dd);
+	}
+	driver_devices_put(driver, devices);
+}
+
 int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int where, bool strict,
 			   struct gpusvm_migrate_result *result)
 {
@@ -273,6 +287,7 @@ int gpusvm_driver_prefetch(struct gpusvm_driver *driver, u64 start, u64 end, int
 		err = prefetch_all(driver, dd, where, start, end, result);
 	if (!err && where != DRIVER_PREFERRED && start < end)
 		driver_advice_prefetched(driver, start, end, where);
+	drain(driver);
 	if (dd)
 		driver_device_put(dd);
 	return err ? err : strict ? strict_result(result) : 0;

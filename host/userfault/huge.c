@@ -44,7 +44,7 @@ struct broken {
 	struct transaction t;
 };
 
-/* One at work; the last one is kept, with what a broken unit needs. */
+/* One at work; the last one is kept, with the spares. */
 struct huge_move {
 	struct mm *mm;
 	const struct mm_region *region;
@@ -52,7 +52,8 @@ struct huge_move {
 	struct unit units[MM_MOVE_HUGE_MAX];
 	struct slot *slots[MM_MOVE_HUGE_MAX];
 	unsigned n_slots;
-	struct broken broken[MM_MOVE_HUGE_MAX]; /* but for t.spare nothing is kept */
+	entry_t *spares[MM_MOVE_HUGE_MAX]; /* one for each: a broken unit cannot wait for memory */
+	struct broken broken[MM_MOVE_HUGE_MAX];
 };
 
 /* ---- Beginning and end ---------------------------------------------------------- */
@@ -60,19 +61,16 @@ struct huge_move {
 void huge_move_drop(struct huge_move *h)
 {
 	for (unsigned i = 0; h && i < MM_MOVE_HUGE_MAX; i++)
-		host_free(h->broken[i].t.spare);
+		host_free(h->spares[i]);
 	host_free(h);
 }
 
-/* A broken unit cannot wait for memory. */
 static bool spares_make(struct huge_move *h, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		entry_t **spare = &h->broken[i].t.spare;
-
-		if (!*spare)
-			*spare = host_alloc(HOST_HUGE_PAGES * sizeof(**spare));
-		if (!*spare)
+		if (!h->spares[i])
+			h->spares[i] = host_alloc(HOST_HUGE_PAGES * sizeof(**h->spares));
+		if (!h->spares[i])
 			return false;
 	}
 	return true;
@@ -237,7 +235,7 @@ static void unit_break(struct huge_move *h, struct unit *u, u64 done)
 	    .block = u->block,
 	    .npages = HOST_HUGE_PAGES,
 	    .slot = slot,
-	    .spare = broken->t.spare,
+	    .spare = h->spares[u - h->units],
 	    .out = true,
 	    .straight = h->region->memory,
 	    .huge = true,
@@ -355,6 +353,7 @@ static void unit_end(struct huge_move *h, struct unit *u)
 
 	if (u->state == UNIT_BROKEN) {
 		out_end(mm, &broken->m, &broken->t);
+		h->spares[u - h->units] = broken->t.spare; /* NULL: it was needed */
 		slot_forget(mm, &broken->t);
 	} else if (u->state != UNIT_OFF) {
 		host_wake_all(block_waitq(mm, u->block));

@@ -34,6 +34,15 @@ static int to_system(struct bench *b, double *ret)
 	return result || moved.moved == BENCH_MEMORY / BENCH_PAGE ? result : -EIO;
 }
 
+/* The same where nothing is copied: as little as there is to do, as much it is a matter of what
+ * is in the caches. memcpy has just had its source read; this has just been done once. */
+static int to_device_warm(struct bench *b, double *ret)
+{
+	int result = bench_to_device(b, b->src, BENCH_MEMORY);
+
+	return result ? result : to_device(b, ret);
+}
+
 /* A second device, and links both ways. */
 static int add_peer(struct bench *b)
 {
@@ -171,8 +180,8 @@ const struct bench_figure bench_move_figures[] = {
 	{ .name = "to_system_64m_thp", .unit = "GiB/s", .limit = "memcpy of 64 MiB, warm",
 	  .wanted = 0.95, .value = to_system, .held_against = warm_memcpy },
 	{ .name = "zero_copy_to_device_64m_thp", .unit = "GiB/s",
-	  .limit = "memcpy of 64 MiB, warm", .wanted = 50, .zero_copy = true, .value = to_device,
-	  .held_against = warm_memcpy },
+	  .limit = "memcpy of 64 MiB, warm", .wanted = 50, .zero_copy = true,
+	  .value = to_device_warm, .held_against = warm_memcpy },
 	{ .name = "to_device_64m_4k", .unit = "GiB/s", .limit = "memcpy of 64 MiB, warm",
 	  .wanted = 0.90, .small = true, .value = to_device, .held_against = warm_memcpy },
 	{ .name = "to_system_64m_4k", .unit = "GiB/s", .limit = "memcpy of 64 MiB, warm",

@@ -191,6 +191,10 @@ static int tell(const struct bench_figure *figure, json_t *list)
 	double value = 0, limit = 0, ratio;
 	int result = measure(figure, &value, &limit);
 
+	if (result == -EIO) /* what a figure says when less moved than it counts with */
+		return tool_error("%s: memory did not move as it should; 'gpusvm info' says what "
+				  "is promised here",
+				  figure->name);
 	if (result)
 		return tool_error("%s: %s", figure->name, strerror(-result));
 	/* Nothing added at all is within any limit; JSON has no infinity. */

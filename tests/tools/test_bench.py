@@ -5,6 +5,8 @@ those belong to the machine."""
 import json
 import re
 
+import pytest
+
 NAMES = ["to_device_64m_thp", "to_system_64m_thp", "zero_copy_to_device_64m_thp",
          "to_device_64m_4k", "to_system_64m_4k", "device_to_device_64m_thp", "cpu_scan_64m",
          "memory_4k_page", "memory_2m_page", "cpu_fault_4k", "gpu_fault_2m_present",
@@ -31,3 +33,12 @@ def test_table(gpusvm, usable):
     done = gpusvm("bench", "memory_4k")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^memory_4k_page +\d+\.\d+ +16\.000 bytes ", done.stdout, re.M)
+
+
+def test_what_cannot_be_measured_is_said(gpusvm_as_nobody, usable):
+    """Where only memory of gpusvm_alloc migrates, nothing moves that a figure could count."""
+    promises = json.loads(gpusvm_as_nobody("info", "--json").stdout)["home"]["promises"]
+    if promises["any_memory"]:
+        pytest.skip("an ordinary user is promised all here")
+    done = gpusvm_as_nobody("bench", "to_device_64m_thp")
+    assert done.returncode == 2 and "'gpusvm info'" in done.stderr

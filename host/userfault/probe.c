@@ -8,6 +8,7 @@
 #include "host/userfault/probe.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define EVENTS (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 #define WANTED (EVENTS | UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON)
@@ -18,34 +19,51 @@ static int api(const struct userfault_sys *sys, int fd, u64 features, struct uff
 	return sys->ioctl(fd, UFFDIO_API, ret);
 }
 
-/* The system call, or the device node; with kernel faults or without. */
+/* No lack of a right or of a feature, but of something that may be had another time. */
+static bool is_short(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+/* The system call, or else the device node. What either is short of is said rather than
+ * what the other lacks; and that there is no such call, rather than that there is no node. */
+static int open_either(const struct userfault_sys *sys, u32 without, unsigned flags,
+		       struct userfault_info *info)
+{
+	int call = -EPERM, node;
+
+	info->through_device = false;
+	if (!(without & USERFAULT_WITHOUT_SYSCALL))
+		call = sys->open(flags, false);
+	if (call >= 0 || is_short(call))
+		return call;
+	info->through_device = true;
+	node = sys->open(flags, true);
+	return node == -ENOENT && call == -ENOSYS ? call : node;
+}
+
+/* With kernel faults or without. */
 static int open_any(const struct userfault_sys *sys, u32 without, struct userfault_info *info)
 {
-	int fd = -EPERM;
+	int fd;
 
 	if (!(without & USERFAULT_WITHOUT_KERNEL_FAULTS)) {
 		info->kernel_faults = true;
-		if (!(without & USERFAULT_WITHOUT_SYSCALL))
-			fd = sys->open(0, false);
-		if (fd < 0) {
-			info->through_device = true;
-			fd = sys->open(0, true);
-		}
-		if (fd >= 0)
+		fd = open_either(sys, without, 0, info);
+		if (fd >= 0 || is_short(fd))
 			return fd;
 	}
-	info->kernel_faults = info->through_device = false;
-	if (!(without & USERFAULT_WITHOUT_SYSCALL))
-		fd = sys->open(UFFD_USER_MODE_ONLY, false);
-	if (fd < 0) {
-		info->through_device = true;
-		fd = sys->open(UFFD_USER_MODE_ONLY, true);
-	}
-	return fd;
+	info->kernel_faults = false;
+	return open_either(sys, without, UFFD_USER_MODE_ONLY, info);
 }
 
 static int explain(struct userfault_info *info, int error)
 {
+	if (is_short(error)) {
+		snprintf(info->error, sizeof(info->error), "userfaultfd is not to be had now: %s",
+			 strerror(-error));
+		return error;
+	}
 	snprintf(info->error, sizeof(info->error),
 		 "userfaultfd is not to be had (error %d): set the sysctl "
 		 "vm.unprivileged_userfaultfd=1, or run with the capability CAP_SYS_PTRACE, or "

@@ -206,6 +206,7 @@ struct gpusvm_options {
  *                CAP_SYS_PTRACE and /dev/userfaultfd; "gpusvm info" tells
  *   -ENOSPC      more than 64 devices
  *   -EAGAIN      no thread to be had; try again
+ *   -EMFILE, -ENFILE no descriptor to be had
  * CUDA: cuInit, cuCtxCreate. Linux: the DRM device file and its VM.
  */
 GPUSVM_API int gpusvm_open(const struct gpusvm_options *options, struct gpusvm **ret);

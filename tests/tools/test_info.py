@@ -6,6 +6,7 @@ import errno
 import json
 import pathlib
 import platform
+import resource
 import struct
 
 import pytest
@@ -81,3 +82,12 @@ def test_no_userfaultfd_is_one_clear_error(gpusvm_as_nobody, usable, args):
     if args == ["info"]:
         for word in ("vm.unprivileged_userfaultfd", "CAP_SYS_PTRACE", "/dev/userfaultfd"):
             assert word in done.stderr
+
+
+def test_no_descriptor_is_no_missing_right(gpusvm, usable):
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))
+
+    for command in (["info"], ["run", "bfs"]):
+        done = gpusvm(*command, preexec_fn=few)
+        assert done.returncode == 2 and "Too many open files" in done.stderr

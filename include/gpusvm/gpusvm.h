@@ -305,7 +305,9 @@ struct gpusvm_moved {
 	size_t size;
 	uint64_t moved;	  /* are there now, and were not */
 	uint64_t already; /* were there */
-	uint64_t stayed;  /* did not go: pinned, shared, file-backed, read-only, no room */
+	/* did not go: pinned, locked, shared, file-backed, read-only, executable, dropped by
+	 * MADV_FREE; no room */
+	uint64_t stayed;
 	uint64_t holes;
 };
 

@@ -37,11 +37,27 @@ static struct mm_page *place(struct gpusvm_devmem *devmem, u64 timeslice_end)
 			    devmem);
 }
 
-static void tell(struct gpusvm_devmem *devmem, u64 start, u64 started)
+/* n times 2M have come. */
+static void tell(struct gpusvm_devmem *first, unsigned n, u64 start, u64 started)
 {
-	if (devmem->pagemap->ops->migrated)
-		devmem->pagemap->ops->migrated(devmem, devmem->mm, start, HOST_HUGE_PAGES, true,
-					       NULL, GPUSVM_MIGRATE_REQUEST, started);
+	if (first->pagemap->ops->migrated)
+		first->pagemap->ops->migrated(first, first->mm, start, (u64)n * HOST_HUGE_PAGES,
+					      true, NULL, GPUSVM_MIGRATE_REQUEST, started);
+}
+
+/* Each run of those that moved at once, and the frames of the others back. */
+static void finish(struct gpusvm_devmem *const *list, const struct mm_move_huge *m, u64 started)
+{
+	for (unsigned i = 0, n; i < m->n; i += n) {
+		n = 1;
+		if (!(m->moved >> i & 1)) {
+			mm_page_abandon(m->pages[i]);
+			continue;
+		}
+		while (i + n < m->n && m->moved >> (i + n) & 1)
+			n++;
+		tell(list[i], n, m->start + i * HOST_HUGE_SIZE, started);
+	}
 }
 
 static int migrate_used(struct gpusvm_devmem *const *list, unsigned n, u64 start, u64 timeslice,
@@ -60,11 +76,7 @@ static int migrate_used(struct gpusvm_devmem *const *list, unsigned n, u64 start
 	for (unsigned i = 0; i < n; i++)
 		m.pages[i] = place(list[i], until);
 	err = host_load_seq(&pagemap->revoked) ? -ENODEV : mm_move_huge(&m);
-	for (unsigned i = 0; i < n; i++)
-		if (m.moved >> i & 1)
-			tell(list[i], start + i * HOST_HUGE_SIZE, started);
-		else
-			mm_page_abandon(m.pages[i]);
+	finish(list, &m, started);
 	*moved = m.moved;
 	return err;
 }

@@ -66,7 +66,8 @@ struct gpusvm_pagemap_ops {
 	/* n pages went to system memory, or (to_device) came from there or straight from a
 	 * peer. For statistics and events; on the CPU fault path: no locks but RANK_LEAF. May
 	 * be NULL. peer: whose they were, NULL: system memory. cause: see enum
-	 * gpusvm_migrate_cause. */
+	 * gpusvm_migrate_cause. devmem: where there are several (gpusvm_devmem_migrate_huge),
+	 * the first. */
 	void (*migrated)(struct gpusvm_devmem *devmem, struct mm *mm, u64 address, u64 pages,
 			 bool to_device, struct gpusvm_pagemap *peer, unsigned cause, u64 started);
 	/* The last reference is gone. May run where nothing may sleep long: defer; with a

@@ -290,6 +290,85 @@ static void test_oversubscribed(void **state)
 	munmap(p, n * PAGE);
 }
 
+/* More than go at once, some of which cannot go so: each round another way. */
+#define MANY (72 * MB / PAGE)
+#define ODD 512u /* pages from one odd 2M to the next */
+
+static uint64_t *word(unsigned char *p, size_t page)
+{
+	return (uint64_t *)(void *)(p + page * PAGE + page % 512 * 8);
+}
+
+/* 0 to 3, or 4: nothing is odd about it. */
+static unsigned odd_way(size_t page, unsigned round)
+{
+	size_t first = ODD * round;
+
+	return page < first || (page - first) % (ODD * (round + 3)) ? 4 : page / ODD % 4;
+}
+
+static uint64_t wanted(size_t page, unsigned round)
+{
+	return odd_way(page, round) ? page + round : 0;
+}
+
+static void make_odd(unsigned char *p, unsigned way)
+{
+	if (way == 0) /* a hole, which reads as zeros */
+		assert_int_equal(madvise(p, PAGE, MADV_DONTNEED), 0);
+	if (way == 1) /* another mapping */
+		assert_int_equal(mprotect(p, PAGE, PROT_READ), 0);
+	if (way == 2) /* one that is there already */
+		to_device(p, 1);
+	if (way == 3) /* small ones */
+		assert_int_equal(madvise(p, 2 * MB, MADV_NOHUGEPAGE), 0);
+}
+
+static void many(size_t vram)
+{
+	unsigned char *p = map_aligned(MANY * PAGE, MADV_HUGEPAGE);
+	struct gpusvm_moved m;
+	uint64_t has;
+
+	assert_int_equal(open_one(vram, GPUSVM_DEVICE_ZERO_COPY, 0), 0);
+	for (unsigned round = 0; round < 6; round++) {
+		for (size_t i = 0; i < MANY; i++)
+			*word(p, i) = i + round;
+		for (size_t i = 0; i < MANY; i += ODD)
+			make_odd(p + i * PAGE, odd_way(i, round));
+		assert_int_equal(move(p, MANY, gpusvm_device(0), 0, &m), 0);
+		assert_int_equal(m.moved + m.already + m.stayed + m.holes, MANY);
+		if (vram > MANY * PAGE)
+			assert_in_range(m.stayed, 0, MANY / ODD);
+		for (size_t i = 0; i < MANY; i += 128) {
+			assert_int_equal(gpusvm_read(queue, &has, word(p, i), sizeof(has)), 0);
+			if (has != wanted(i, round))
+				fail_msg("round %u: the device has %llu in page %zu", round,
+					 (unsigned long long)has, i);
+		}
+		assert_int_equal(mprotect(p, MANY * PAGE, PROT_READ | PROT_WRITE), 0);
+		madvise(p, MANY * PAGE, MADV_HUGEPAGE);
+		if (round % 2)
+			to_system(p, MANY);
+		for (size_t i = 0; i < MANY; i++)
+			if (*word(p, i) != wanted(i, round))
+				fail_msg("round %u: page %zu", round, i);
+		if (round % 3 == 0) /* whole again */
+			assert_int_equal(madvise(p, MANY * PAGE, MADV_DONTNEED), 0);
+	}
+	munmap(p, MANY * PAGE);
+}
+
+static void test_many(void **state)
+{
+	many(96 * MB);
+}
+
+static void test_many_and_too_many(void **state)
+{
+	many(20 * MB);
+}
+
 static void test_kinds(void **state)
 {
 	struct gpusvm_device_desc desc = { .size = sizeof(desc), .flags = GPUSVM_DEVICE_COHERENT };
@@ -322,6 +401,8 @@ int main(void)
 		WITH(test_read_only_part),
 		WITH(test_unbound_meanwhile),
 		WITH(test_oversubscribed),
+		cmocka_unit_test_teardown(test_many, teardown),
+		cmocka_unit_test_teardown(test_many_and_too_many, teardown),
 		cmocka_unit_test_teardown(test_kinds, teardown),
 	};
 

@@ -373,8 +373,9 @@ static unsigned whole_objects(struct populate *p, u64 start, unsigned max, u32 g
 }
 
 /* Where the CPU can address the device's memory, what is one page of 2M needs no copy, and
- * what costs is all around: several go at once. What does not go so, goes as any other. *end:
- * how far it came, which may be nowhere. */
+ * what costs is all around: several go at once. What does not go so, goes as any other; one
+ * alone does, too: it would stop all others for a moment, and gain nothing. *end: how far it
+ * came, which may be nowhere. */
 static int populate_whole(struct populate *p, u64 start, u64 *end, u32 granule)
 {
 	unsigned max = (unsigned)host_min((*end - start) >> (HOST_HUGE_ORDER + HOST_PAGE_SHIFT),
@@ -384,7 +385,7 @@ static int populate_whole(struct populate *p, u64 start, u64 *end, u32 granule)
 	unsigned n = 0;
 	int err = 0;
 
-	if (p->dd->pagemap.memory && host_is_aligned(start, HOST_HUGE_SIZE) &&
+	if (p->dd->pagemap.memory && max > 1 && host_is_aligned(start, HOST_HUGE_SIZE) &&
 	    (!granule || granule >= HOST_HUGE_PAGES))
 		n = whole_objects(p, start, max, granule, list);
 	*end = start + n * HOST_HUGE_SIZE;

@@ -216,6 +216,11 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 	    throttled(dd, range, want, now))
 		answer = ask(dd, want, &advised->values, true);
 	ret->atomics = answer.atomics;
+	/* A device that cannot fault cannot ask for what it is to have for itself. What it does
+	 * in system memory is exact all the same, if it does that as the CPU does. */
+	if (answer.atomics == ARBITER_ATOMICS_DEVICE && driver_no_fault(dd) &&
+	    dd->device->caps.system_atomics)
+		ret->atomics = ARBITER_ATOMICS_ALL;
 	if (answer.action == ARBITER_MOVE && movable) {
 		move_to(dd, range, want, advised, &answer, &moved);
 		range->history.left = host_read_once(&range->left);

@@ -126,6 +126,42 @@ static void test_atomics_happen_once(void **state)
 	world_close(&w);
 }
 
+/* It cannot ask for memory of its own: what is exact in system memory is done there. */
+static void test_atomics_by_advice(void **state)
+{
+	static const s64 kinds[] = {GPUSVM_ATOMIC_UNDEFINED, GPUSVM_ATOMIC_DEVICE,
+				    GPUSVM_ATOMIC_GLOBAL, GPUSVM_ATOMIC_CPU};
+
+	for (unsigned i = 0; i < 8; i++) {
+		struct gpusvm_soft_options options = {
+		    .lanes = 2,
+		    .flags = GPUSVM_DEVICE_NO_FAULT | GPUSVM_DEVICE_NO_VRAM,
+		    .no_system_atomics = i / 4,
+		};
+		struct gpusvm_job job = {
+		    .command = {.type = GPUSVM_COMMAND_ATOMIC,
+				.va = BASE + 8,
+				.atomic = {.op = GPUSVM_OP_ADD, .width = 8, .operand = 1}},
+		    .contained = true,
+		};
+		bool exact = options.no_system_atomics ? kinds[i % 4] == GPUSVM_ATOMIC_UNDEFINED
+						       : kinds[i % 4] != GPUSVM_ATOMIC_CPU;
+		struct world w;
+
+		world_open(&w);
+		assert_int_equal(gpusvm_soft_create(&options, &w.device[w.n_devices]), 0);
+		assert_int_equal(gpusvm_driver_device_add(w.driver, w.device[w.n_devices++]), 0);
+		assert_int_equal(gpusvm_driver_queue_create(w.driver, 0, &w.queue[0]), 0);
+		map(&w, BASE, LENGTH, MODEL_RW);
+		assert_int_equal(gpusvm_driver_bind(w.queue[0], BASE, BASE + LENGTH, false), 0);
+		assert_int_equal(gpusvm_driver_advise(w.driver, BASE, BASE + LENGTH, GPUSVM_ATOMIC,
+						      kinds[i % 4], 0),
+				 0);
+		assert_int_equal(run_job(w.queue[0], &job), exact ? 0 : -EPERM);
+		world_close(&w);
+	}
+}
+
 static struct gpusvm_job *submit_set(struct world *w, struct gpusvm_fence *done, u64 va, u64 length)
 {
 	static struct gpusvm_job job;
@@ -234,6 +270,7 @@ int main(void)
 	    cmocka_unit_test(test_storm_with_memory),
 	    cmocka_unit_test(test_storm_without_memory),
 	    cmocka_unit_test(test_atomics_happen_once),
+	    cmocka_unit_test(test_atomics_by_advice),
 	    cmocka_unit_test(test_what_goes_for_good_fails),
 	    cmocka_unit_test(test_unbound_while_preempted),
 	    cmocka_unit_test(test_unlike_page_sizes),

@@ -194,7 +194,8 @@ void event_put(struct gpusvm_event *event)
 	gpusvm_fence_put(&event->fence);
 }
 
-/* -ETIME, or 0 when it is done. */
+/* -ETIME, or 0 when it is done. What other queues have gone on from is done: where the fence
+ * is signalled, and its callback has not come so far, that is waited for. */
 static int event_wait(struct gpusvm_event *event, u64 deadline)
 {
 	u32 state;
@@ -202,11 +203,18 @@ static int event_wait(struct gpusvm_event *event, u64 deadline)
 	while ((state = host_load_acquire(&event->state)) != EVENT_DONE) {
 		if (state == EVENT_PENDING && !host_cas(&event->state, &state, EVENT_WAITED))
 			continue;
-		if (futex_wait(&event->state, EVENT_WAITED, deadline) == -ETIME &&
-		    host_load_acquire(&event->state) != EVENT_DONE)
-			return -ETIME;
+		if (futex_wait(&event->state, EVENT_WAITED, deadline) == -ETIME) {
+			if (!gpusvm_fence_signalled(&event->fence))
+				return -ETIME;
+			deadline = HOST_FOREVER;
+		}
 	}
 	return 0;
+}
+
+static bool event_done(struct gpusvm_event *event)
+{
+	return gpusvm_fence_signalled(&event->fence) && !event_wait(event, HOST_FOREVER);
 }
 
 int event_result(struct gpusvm_event *event)
@@ -227,27 +235,22 @@ int event_finish(struct gpusvm_event *event)
 
 int gpusvm_event_wait(struct gpusvm_event *event, int64_t timeout_ns)
 {
-	u64 deadline = HOST_FOREVER, now;
+	u64 deadline = HOST_FOREVER;
 
 	if (!event)
 		return -EINVAL;
 	if (host_read_once(&event->svm->in_child))
 		return -ENODEV;
-	if (timeout_ns == 0) {
-		if (host_load_acquire(&event->state) != EVENT_DONE)
-			return -ETIME;
-		return event->result;
-	}
-	if (timeout_ns > 0) {
-		now = host_now();
-		deadline = now + (u64)timeout_ns;
-	}
+	if (timeout_ns == 0 && !event_done(event))
+		return -ETIME;
+	if (timeout_ns > 0)
+		deadline = host_now() + (u64)timeout_ns;
 	return event_wait(event, deadline) ?: event->result;
 }
 
 int gpusvm_event_fault(struct gpusvm_event *event, struct gpusvm_fault *ret)
 {
-	struct gpusvm_fault fault = { .size = 0 };
+	struct gpusvm_fault fault = {.size = 0};
 	int err;
 
 	if (!event || !ret)
@@ -257,8 +260,7 @@ int gpusvm_event_fault(struct gpusvm_event *event, struct gpusvm_fault *ret)
 	err = struct_out_check(ret, sizeof(fault));
 	if (err)
 		return err;
-	if (host_load_acquire(&event->state) != EVENT_DONE || !event->result ||
-	    !event->job.fault.error)
+	if (!event_done(event) || !event->result || !event->job.fault.error)
 		return -ENOENT;
 	fault.address = event->job.fault.address;
 	fault.access = (u32)event->job.fault.access;

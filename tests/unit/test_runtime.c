@@ -714,6 +714,42 @@ static void test_waiting(void **state)
 	gpusvm_queue_destroy(other);
 }
 
+struct half_done {
+	struct gpusvm_event *event;
+	u32 looked; /* atomic */
+	int result;
+};
+
+static void *look_at_half_done(void *arg)
+{
+	struct half_done *half = arg;
+
+	half->result = gpusvm_event_wait(half->event, 0);
+	host_store_release(&half->looked, 1);
+	return NULL;
+}
+
+/* A fence is signalled, other queues have gone on from it, and its callback comes. */
+static void test_done_for_queues_is_done(void **state)
+{
+	struct half_done half = {.event = event_new(svm)};
+	pthread_t thread;
+
+	assert_non_null(half.event);
+	gpusvm_fence_get(&half.event->fence);
+	counter_inc(&svm->calls.outstanding);
+	event_arm(half.event);
+	host_store_release(&half.event->fence.signalled, 1);
+	assert_int_equal(pthread_create(&thread, NULL, look_at_half_done, &half), 0);
+	while (host_load_acquire(&half.event->state) != EVENT_WAITED &&
+	       !host_load_acquire(&half.looked))
+		host_sleep(HOST_MSEC / 10);
+	event_signalled(&half.event->fence, &half.event->callback);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(half.result, 0);
+	gpusvm_event_put(half.event);
+}
+
 /* More events than the pool begins with, all held. */
 static void test_many_events(void **state)
 {
@@ -922,6 +958,7 @@ int main(void)
 	    WITH(test_unbind_device),
 	    WITH(test_residency),
 	    WITH(test_waiting),
+	    WITH(test_done_for_queues_is_done),
 	    WITH(test_many_events),
 	    WITH(test_slow_calls_leave_room),
 	    WITH(test_threads),

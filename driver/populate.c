@@ -392,11 +392,12 @@ static int populate_whole(struct populate *p, u64 start, u64 *end, u32 granule)
 	if (n)
 		err = gpusvm_devmem_migrate_huge(list, n, start, p->timeslice, &moved);
 	for (unsigned i = 0; i < n; i++) {
-		if (moved >> i & 1)
+		if (moved >> i & 1) {
 			driver_bo_ready(driver_bo_of(list[i]));
+			p->result->moved += HOST_HUGE_PAGES;
+		}
 		gpusvm_devmem_put(list[i]);
 	}
-	p->result->moved += (u64)__builtin_popcountll(moved) * HOST_HUGE_PAGES;
 	err = err == -EOPNOTSUPP || err == -ENOMEM ? 0 : err;
 	for (unsigned i = 0; !err && i < n; i++)
 		if (!(moved >> i & 1))

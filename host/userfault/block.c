@@ -116,6 +116,29 @@ void block_set(struct block *b, unsigned i, entry_t e)
 	b->pages[i] = e;
 }
 
+bool block_registered(const struct block *b, u64 start, u64 end)
+{
+	u32 known = host_read_once(&b->registered);
+
+	return ((start - b->address) >> HOST_PAGE_SHIFT) >= (known & 0xffff) &&
+	       ((end - b->address) >> HOST_PAGE_SHIFT) <= known >> 16;
+}
+
+void block_register(struct block *b, u64 start, u64 end)
+{
+	u32 first = (u32)((start - b->address) >> HOST_PAGE_SHIFT);
+	u32 last = (u32)((end - b->address) >> HOST_PAGE_SHIFT);
+	u32 known = b->registered;
+
+	if (known && (first > known >> 16 || last < (known & 0xffff)))
+		return;
+	if (known) {
+		first = host_min(first, known & 0xffff);
+		last = host_max(last, known >> 16);
+	}
+	host_write_once(&b->registered, first | last << 16);
+}
+
 void slot_spread(struct mm *mm, const struct block *b)
 {
 	struct slot *slot = &mm->staging.slots[entry_id(b->uniform) >> HOST_HUGE_ORDER];

@@ -119,8 +119,7 @@ static void find_eligible(struct mm *mm, struct mm_migrate *m, struct transactio
 	struct userfault_vma v;
 	u64 at = m->start;
 
-	if (!t->by_copy && m->start >= host_read_once(&t->block->registered_start) &&
-	    m->end <= host_read_once(&t->block->registered_end)) {
+	if (!t->by_copy && block_registered(t->block, m->start, m->end)) {
 		bits_set(t->eligible, 0, t->npages);
 		bit_set(t->begins, 0);
 		return;

@@ -157,7 +157,7 @@ static void event_drop(struct mm *mm, u64 start, u64 end, enum mm_event event, u
 		clip(b, start, end, &first, &last);
 		any |= block_detach(mm, b, first, last, flags, &list);
 		if (event == MM_EVENT_UNMAP)
-			b->registered_start = b->registered_end = 0;
+			host_write_once(&b->registered, 0);
 	}
 	if (event == MM_EVENT_UNMAP)
 		extents_forget(mm, start, end);
@@ -330,7 +330,7 @@ static void make_room(struct mm *mm, u64 start, u64 end)
 		event_drop(mm, start, end, MM_EVENT_UNMAP, 0);
 	for (struct block *b = block_next(mm, start, end); b;
 	     b = block_next(mm, b->address + HOST_HUGE_SIZE, end))
-		b->registered_start = b->registered_end = 0;
+		host_write_once(&b->registered, 0);
 	host_write_once(&mm->moved_here, true);
 }
 
@@ -343,7 +343,7 @@ static void event_remap(struct mm *mm, u64 from, u64 to, u64 length)
 	     a = block_next(mm, a->address + HOST_HUGE_SIZE, end)) {
 		unsigned first, last;
 
-		a->registered_start = a->registered_end = 0;
+		host_write_once(&a->registered, 0);
 		clip(a, from, end, &first, &last);
 		if (first == 0 && last == HOST_HUGE_PAGES &&
 		    host_is_aligned(to - from, HOST_HUGE_SIZE)) {

@@ -79,9 +79,10 @@ struct block {
 	 * entry (ids count up from it). A compound frame has no other form. */
 	entry_t uniform;
 	entry_t *pages;
-	/* [registered_start, registered_end) is known to be registered for missing
-	 * faults; emptied by any event that changes mappings. */
-	u64 registered_start, registered_end;
+	/* Pages that are known to be registered for missing faults, first | last << 16; 0, none,
+	 * after any event that changes mappings. Changed in a section, or with the gate held
+	 * for writing; read by one load, anywhere. */
+	u32 registered;
 	bool small_backed; /* last went out as 4K pages */
 	/* Of the last fill: the page behind it, and how wide it was (fault.c). Changed in a
 	 * section. */
@@ -409,6 +410,11 @@ void block_expand(struct mm *mm, struct block *b, entry_t **array);
 void block_set(struct block *b, unsigned i, entry_t e); /* expanded blocks */
 /* The block is on its way out as one: sets all rmaps of its slot. */
 void slot_spread(struct mm *mm, const struct block *b);
+/* Is all of [start, end), in b, known to be registered for missing faults? */
+bool block_registered(const struct block *b, u64 start, u64 end);
+/* It is, from now on; what is neither in nor beside what was known before is not noted.
+ * Section of b. */
+void block_register(struct block *b, u64 start, u64 end);
 /* Takes the one of exactly [start, end) off the list; false: there is none. */
 bool block_own_remove(struct block *b, u64 start, u64 end);
 /* Back to one word where all pages are in system memory. */

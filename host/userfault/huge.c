@@ -133,8 +133,7 @@ static bool may_go(const struct huge_move *h, const struct unit *u)
 	const struct block *b = u->block;
 
 	return b && u->slot && !b->pages && b->uniform == entry(ENTRY_SYSTEM, 0) &&
-	       b->registered_start <= b->address &&
-	       b->registered_end >= b->address + HOST_HUGE_SIZE &&
+	       block_registered(b, b->address, b->address + HOST_HUGE_SIZE) &&
 	       !host_read_once(region_small(h->region, u->to));
 }
 

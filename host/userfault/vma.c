@@ -49,17 +49,6 @@ int mm_vma_find(struct mm *mm, u64 start, u64 end, struct mm_vma *ret)
 	return 0;
 }
 
-static void registered_add(struct block *b, u64 start, u64 end)
-{
-	if (b->registered_start == b->registered_end) {
-		b->registered_start = start;
-		b->registered_end = end;
-	} else if (start <= b->registered_end && end >= b->registered_start) {
-		b->registered_start = host_min(b->registered_start, start);
-		b->registered_end = host_max(b->registered_end, end);
-	}
-}
-
 static bool registered_with(struct mm *mm, u64 start, u64 end, u64 events)
 {
 	bool covered;
@@ -251,7 +240,7 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 		return register_noted(mm, mm->watch_fd, v->start, v->end,
 				      UFFDIO_REGISTER_MODE_WP);
 	}
-	if (start >= b->registered_start && end <= b->registered_end)
+	if (block_registered(b, start, end))
 		return 0;
 	first = host_max(v->start, b->address);
 	last = host_min(v->end, b->address + HOST_HUGE_SIZE);
@@ -263,7 +252,7 @@ int vma_watch(struct mm *mm, struct block *b, const struct userfault_vma *v, u64
 			return r;
 		section_enter(mm, b);
 		if (events == host_load_acquire(&mm->events))
-			registered_add(b, first, last);
+			block_register(b, first, last);
 		section_leave(mm, b);
 	} while (events_unread(mm));
 	return 0;

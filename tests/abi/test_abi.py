@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import pathlib
 import re
 import subprocess
 
@@ -104,4 +105,19 @@ def test_a_driver_links_the_static_library(installed, tmp_path):
         "  return result; }\n")
     run("cc", tmp_path / "a.c", "-o", tmp_path / "a",
         *flags(installed, "gpusvm-driver", "--cflags", "--libs"))
+    run(tmp_path / "a")
+
+
+def test_static_library_leaves_names_to_the_program(installed, tmp_path):
+    archive, = pathlib.Path(installed["PKG_CONFIG_SYSROOT_DIR"]).rglob("libgpusvm.a")
+    names = [line.split()[2] for line in
+             run("nm", "--defined-only", "--extern-only", archive).splitlines()
+             if len(line.split()) == 3]
+    assert names and all(re.match("gpusvm_|mm_|host_", name) for name in names)
+    (tmp_path / "a.c").write_text(
+        "#include <gpusvm/gpusvm.h>\n"
+        "int call, notify, event_put, ring_init;\n"
+        "int main(void) { return gpusvm_caps(NULL, NULL) == 0; }\n")
+    run("cc", tmp_path / "a.c", "-o", tmp_path / "a",
+        *flags(installed, "gpusvm", "--cflags"), archive, "-pthread")
     run(tmp_path / "a")

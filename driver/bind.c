@@ -155,9 +155,12 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 		return err;
 	host_write_once(&range->accessed_by, advised->values.accessed_by);
 	err = bind_pages(dd, range, dp, want, advised, &placed);
+	/* Of what may be taken at one time (1 GiB in a live process), all may be. */
+	if (err == -ENOMEM && placed.take && !want->exclusive)
+		err = -EOPNOTSUPP;
 	if (err != -EOPNOTSUPP)
 		return err;
-	/* Some of it can never be the device's alone. */
+	/* Some of it cannot be the device's alone. */
 	err = driver_place_refused(dd, range, want);
 	placed.take = false;
 	return err ? err : bind_pages(dd, range, dp, want, advised, &placed);

@@ -6,11 +6,14 @@
 #include <stdbool.h>
 
 struct mm_migrate;
+struct mm_range_fault;
 void *__real_host_alloc(size_t size);
 void *__real_host_alloc_zeroed(size_t size);
 int __real_mm_migrate_alloc_system(struct mm_migrate *m);
+int __real_mm_make_exclusive(struct mm_range_fault *rf, uint64_t hold);
 
 static bool is_short; /* atomic */
+static bool all_taken; /* the same: as much as can be is taken already */
 
 static bool none_left(void)
 {
@@ -126,11 +129,46 @@ static void test_fork_while_short(void **state)
 	gpusvm_free(svm, p);
 }
 
+int __wrap_mm_make_exclusive(struct mm_range_fault *rf, uint64_t hold)
+{
+	if (__atomic_load_n(&all_taken, __ATOMIC_SEQ_CST))
+		return -ENOMEM;
+	return __real_mm_make_exclusive(rf, hold);
+}
+
+static void count_kernel(struct gpusvm_lane *lane, uint64_t item, const void *args)
+{
+	uint64_t *const *words = args;
+
+	gpusvm_atomic_add64(lane, *words + item % 4 * PAGE / sizeof(uint64_t), 1);
+}
+
+/* No more can be taken: atomics are exact where the page is, all the same. */
+static void test_atomics_while_short(void **state)
+{
+	const struct gpusvm_kernel kernel = {sizeof(kernel), "count", count_kernel};
+	uint64_t *words = (void *)map_pages(4, PROT_READ | PROT_WRITE);
+
+	assert_int_equal(gpusvm_advise(svm, words, 4 * PAGE, GPUSVM_NO_MIGRATE, 1, gpusvm_none()),
+			 0);
+	assert_int_equal(gpusvm_advise(svm, words, 4 * PAGE, GPUSVM_ATOMIC, GPUSVM_ATOMIC_DEVICE,
+				       gpusvm_none()),
+			 0);
+	__atomic_store_n(&all_taken, true, __ATOMIC_SEQ_CST);
+	assert_int_equal(gpusvm_make_exclusive(queue, words, PAGE), -ENOMEM);
+	assert_int_equal(gpusvm_launch(queue, &kernel, &words, sizeof(words), 1000, NULL), 0);
+	__atomic_store_n(&all_taken, false, __ATOMIC_SEQ_CST);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(words[i * PAGE / sizeof(uint64_t)], 250);
+	munmap(words, 4 * PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_evict_after_unbind, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_close_after_unbind, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_atomics_while_short, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_fork_while_short, open_without_fork, teardown),
 	};
 

@@ -194,6 +194,29 @@ void sim_case_make(struct sim_case *c, size_t scenario, uint64_t seed, uint32_t 
 	choose_adversaries(c, level, &random);
 }
 
+static bool adversary_fits(const struct sim_level *level, u32 kind)
+{
+	bool fits = !kind || kind == ADVERSARY_ALLOC;
+
+	for (u32 i = 0; i < level->n_adversaries; i++)
+		fits = fits || level->adversaries[i] == kind;
+	return fits;
+}
+
+bool sim_case_fits(const struct sim_case *c)
+{
+	const struct sim_scenario *sc;
+	const struct sim_level *level = level_of(c->scenario, &sc);
+	u32 most = host_max(host_max(sc->pages, sc->small), level->small);
+	bool fits = !c->pages || (c->pages >= sc->small && c->pages <= most);
+
+	for (u32 i = 0; i < SIM_ACTORS; i++)
+		fits = fits && (!c->keep[i] || sc->roles[i].step);
+	for (u32 i = 0; i < SIM_ADVERSARIES; i++)
+		fits = fits && adversary_fits(level, c->adversaries[i].kind);
+	return fits;
+}
+
 void sim_case_free(struct sim_case *c)
 {
 	free(c->choices);

@@ -89,6 +89,8 @@ void sim_chart(const struct sim_case *c, bool each, FILE *out);
 
 /* 0, or a negative errno. */
 int sim_case_write(const struct sim_case *c, const char *path);
+/* Has its scenario the actors, pages and adversaries that it names? */
+bool sim_case_fits(const struct sim_case *c);
 /* -EINVAL: not such a file; *line: where. */
 int sim_case_read(struct sim_case *c, const char *path, unsigned *line);
 

@@ -223,6 +223,13 @@ static json_t *replay(const struct sim_arguments *args, struct totals *t, int *s
 			       : tool_error("%s: %s", args->replay, strerror(-err));
 		return NULL;
 	}
+	if (!sim_case_fits(&c)) {
+		*status = tool_error("%s: it has actors, pages or adversaries that its scenario "
+				     "has not",
+				     args->replay);
+		sim_case_free(&c);
+		return NULL;
+	}
 	sim_run(&c, &result);
 	t->runs++;
 	t->points += result.points;

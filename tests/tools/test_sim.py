@@ -72,6 +72,14 @@ def test_a_file_that_is_no_run(gpusvm, tmp_path):
     assert done.returncode == 2 and "line 3" in done.stderr
 
 
+@pytest.mark.parametrize("line", ["keep 5 1", "pages 100", "adversary deny 1"])
+def test_a_file_of_what_the_scenario_has_not(gpusvm, tmp_path, line):
+    bad = tmp_path / "bad.sim"
+    bad.write_text(f"gpusvm-sim 1\nscenario one-page\nseed 3\ndevices 1\n{line}\nend\n")
+    done = gpusvm("sim", "--replay", bad)
+    assert done.returncode == 2 and "scenario has not" in done.stderr
+
+
 def test_a_run_from_a_file(gpusvm, tmp_path):
     run = tmp_path / "run.sim"
     run.write_text("gpusvm-sim 1\nscenario one-page\nseed 3\ndevices 1\natomics 1\n"

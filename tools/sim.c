@@ -290,9 +290,9 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 	    {0},
 	};
 	bool good = true;
-	int c;
+	int c, which = 0;
 
-	while (good && (c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while (good && (c = getopt_long(argc, argv, "h", options, &which)) != -1) {
 		switch (c) {
 		case 's':
 			good = sim_scenarios_find(optarg, &args->first, &args->last);
@@ -333,7 +333,8 @@ static int parse(int argc, char **argv, struct sim_arguments *args, bool *done)
 			return TOOL_UNUSABLE; /* getopt has told why */
 		}
 		if (!good)
-			return tool_error("'%s' is no such value; see 'gpusvm sim --help'", optarg);
+			return tool_error("--%s '%s': no such value; see 'gpusvm sim --help'",
+					  options[which].name, optarg);
 	}
 	if (optind < argc)
 		return tool_error("'%s' is one too many", argv[optind]);

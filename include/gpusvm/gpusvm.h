@@ -276,7 +276,7 @@ GPUSVM_API int gpusvm_link_set(struct gpusvm *svm, int from, int to,
  * process; nothing can be read from it. It keeps the memory known until the last
  * duplicate is closed. When the device is unbound, or the handle closed, it is dead: a
  * location that names it, or one that is no such descriptor at all, gives -ENODEV; a
- * poll shows a hangup. In a forked child it is dead at once.
+ * poll shows a hangup. In a forked child a location that names it gives -ENODEV at once.
  *   -EINVAL          a region other than 0, or the device has no memory of its own
  *   -EMFILE, -ENFILE no descriptor to be had
  * Linux: a DRM device's file descriptor with a region instance.

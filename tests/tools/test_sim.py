@@ -35,6 +35,7 @@ def test_unusable_arguments(gpusvm, arguments):
     done = gpusvm("sim", *arguments)
     assert done.returncode == 2
     assert done.stderr and not done.stdout
+    assert arguments[0].lstrip("-") in done.stderr or arguments[-1] in done.stderr
 
 
 def test_json(gpusvm):

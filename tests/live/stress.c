@@ -44,6 +44,9 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+#ifndef MADV_COLLAPSE /* of Linux 6.1 */
+#define MADV_COLLAPSE 25
+#endif
 #define PAGES 2048u /* 8 MiB: four blocks of 2M */
 #define SECTOR 512u
 #define WORDS (SECTOR / 8)
@@ -252,6 +255,17 @@ static void *forker(void *arg)
 
 /* ---- Movers ----------------------------------------------------------------- */
 
+/* All of it, of which a half was huge pages and may be again: those go several at once where
+ * they can. What is on a device comes home first: none is made of holes. */
+static void choose_all(unsigned *at, unsigned *n)
+{
+	(void)gpusvm_prefetch(svm, field, (size_t)PAGES * PAGE, gpusvm_system(), 0, NULL, NULL);
+	for (unsigned page = 0; page < PAGES / 2; page += 512)
+		madvise(field + (size_t)page * PAGE, 512 * PAGE, MADV_COLLAPSE);
+	*at = 0;
+	*n = PAGES;
+}
+
 static void *mover(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
@@ -264,6 +278,8 @@ static void *mover(void *arg)
 
 		if (extra >= 0 && rand_r(&seed) % 4 == 0)
 			device = extra;
+		if (rand_r(&seed) % 32 == 0)
+			choose_all(&at, &n);
 		n = n < PAGES - at ? n : PAGES - at;
 		r = gpusvm_prefetch(svm, field + (size_t)at * PAGE, (size_t)n * PAGE,
 				    home ? gpusvm_system() : gpusvm_device(device), 0, NULL, NULL);

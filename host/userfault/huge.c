@@ -19,11 +19,12 @@
  */
 #include "host/userfault/home.h"
 
+#define TAKE_TRIES 4u /* looks between which an event was read */
 #define MOVE_TRIES 8u /* with an event in the way */
 #define SEEN_MAX 4u   /* runs of huge pages that are looked for */
 
 enum unit_state {
-	UNIT_OFF,   /* nothing was done with it, or all was undone */
+	UNIT_OFF,   /* nothing was done with it */
 	UNIT_TAKEN, /* its block is in state OUT */
 	UNIT_MOVED,
 	UNIT_LEFT,   /* it was taken, and is where it was */
@@ -148,29 +149,40 @@ static void unit_take(struct unit *u)
 	u->state = UNIT_TAKEN;
 }
 
-/* False: none. */
-static bool take(struct huge_move *h, u64 start)
+/* Those that were seen and may go. -EAGAIN: an event was read since. */
+static int take_seen(struct huge_move *h, u64 seen, u64 events)
 {
 	struct mm *mm = h->mm;
-	u64 events = events_now(mm), seen = huge_seen(mm, start, h->n);
-	bool any = false;
+	int r = 0;
 
-	if (!seen)
-		return false;
 	host_write_lock(&mm->gate);
-	for (unsigned i = 0; mm->events == events && i < h->n; i++)
-		if (seen >> i & 1 && may_go(h, &h->units[i])) {
+	if (mm->events != events)
+		r = -EAGAIN;
+	for (unsigned i = 0; !r && i < h->n; i++)
+		if (seen >> i & 1 && may_go(h, &h->units[i]))
 			unit_take(&h->units[i]);
-			any = true;
-		}
 	host_write_unlock(&mm->gate);
-	return any;
+	return r;
+}
+
+static void take(struct huge_move *h, u64 start)
+{
+	unsigned tries = 0;
+	u64 events, seen;
+
+	do {
+		events = events_now(h->mm);
+		seen = huge_seen(h->mm, start, h->n);
+	} while (seen && take_seen(h, seen, events) && ++tries < TAKE_TRIES);
 }
 
 /* ---- 2. Devices let go ------------------------------------------------------------- */
 
-static void tell(struct huge_move *h, const struct mm_move_huge *m)
+/* False: there is nothing to tell. */
+static bool tell(struct huge_move *h, const struct mm_move_huge *m)
 {
+	bool any = false;
+
 	for (unsigned i = 0, n; i < h->n; i += n) {
 		u64 start = m->start + i * HOST_HUGE_SIZE;
 
@@ -180,7 +192,9 @@ static void tell(struct huge_move *h, const struct mm_move_huge *m)
 		while (i + n < h->n && h->units[i + n].state == UNIT_TAKEN)
 			n++;
 		notify(h->mm, start, start + n * HOST_HUGE_SIZE, MM_EVENT_MIGRATE, m->migrator);
+		any = true;
 	}
+	return any;
 }
 
 /* ---- 3. Moving: the gate held for writing --------------------------------------------- */
@@ -376,13 +390,12 @@ int mm_move_huge(struct mm_move_huge *m)
 		exclusive_make_way(mm, m->start + i * HOST_HUGE_SIZE,
 				   m->start + (i + 1) * HOST_HUGE_SIZE);
 	host_read_lock(&mm->out_lock);
-	if (take(h, m->start)) {
-		tell(h, m);
+	take(h, m->start);
+	if (tell(h, m))
 		move_all(h);
-		for (unsigned i = 0; i < m->n; i++) {
-			unit_end(h, &h->units[i]);
-			m->moved |= (u64)(h->units[i].state == UNIT_MOVED) << i;
-		}
+	for (unsigned i = 0; i < m->n; i++) {
+		unit_end(h, &h->units[i]);
+		m->moved |= (u64)(h->units[i].state == UNIT_MOVED) << i;
 	}
 	host_read_unlock(&mm->out_lock);
 	huge_move_put(h);

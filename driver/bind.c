@@ -19,7 +19,7 @@
 #define MAP_TRIES 16u /* looks at one address */
 #define MAP_BUDGET (500 * HOST_MSEC)
 /* Ranges to try where one cannot be mapped as a whole. */
-static const u64 map_smaller[] = { HOST_PAGE_SIZE << 4, HOST_PAGE_SIZE };
+static const u64 map_smaller[] = {HOST_PAGE_SIZE << 4, HOST_PAGE_SIZE};
 
 /* ---- Commit -------------------------------------------------------------- */
 
@@ -47,9 +47,9 @@ static void allow_atomics(struct driver_pages *dp, enum arbiter_atomics atomics)
 		bool device =
 		    gpusvm_addr_proto(*addr) != GPUSVM_PROTO_SYSTEM || gpusvm_addr_exclusive(*addr);
 
-		*addr = gpusvm_addr_set_atomics(
-			*addr, atomics == ARBITER_ATOMICS_ALL ||
-				       (atomics == ARBITER_ATOMICS_DEVICE && device));
+		*addr = gpusvm_addr_set_atomics(*addr,
+						atomics == ARBITER_ATOMICS_ALL ||
+						    (atomics == ARBITER_ATOMICS_DEVICE && device));
 	}
 }
 
@@ -145,8 +145,11 @@ static int bind_locked(struct driver_device *dd, struct driver_range *range,
 	if (bound_already(dp, want) && !driver_no_fault(dd))
 		return 0;
 	if (want->in_place && driver_exclusive_any(dd, gpusvm_range_start(&range->base),
-						   gpusvm_range_end(&range->base)))
+						   gpusvm_range_end(&range->base))) {
+		/* It may be about to end, and who ends it has told of it before. */
+		driver_remap_again(dd->driver, range);
 		return -EFAULT;
+	}
 	/* Entries without write access go before their addresses are mapped anew. */
 	if (host_read_once(&dp->mapped) && !bound_already(dp, want))
 		driver_pages_drop(range, dp);
@@ -184,11 +187,11 @@ int driver_range_at(struct driver_device *dd, u64 address, const struct driver_w
 {
 	struct gpusvm_mirror *mirror = &dd->driver->mirror;
 	struct gpusvm_ctx ctx = {
-		.read_only = !want->write,
-		.devmem_possible = true,
-		.max_chunk = want->max_chunk,
-		.budget = want->budget,
-		.seen = want->seen,
+	    .read_only = !want->write,
+	    .devmem_possible = true,
+	    .max_chunk = want->max_chunk,
+	    .budget = want->budget,
+	    .seen = want->seen,
 	};
 	u64 block = host_align_down(address, HOST_HUGE_SIZE), granule;
 	struct gpusvm_range *range;
@@ -237,8 +240,7 @@ static int map_once(struct driver_device *dd, u64 address, const struct driver_w
 }
 
 /* With bounded retries, and smaller ranges where one cannot be mapped as a whole. */
-static int map_at(struct driver_device *dd, u64 address, const struct driver_want *want,
-		  u64 *next)
+static int map_at(struct driver_device *dd, u64 address, const struct driver_want *want, u64 *next)
 {
 	struct driver_want smaller = *want;
 	unsigned i = 0;
@@ -272,7 +274,7 @@ static u64 behind(struct mm *mm, u64 address, u64 end)
 
 int driver_map(struct driver_device *dd, u64 start, u64 end, const struct driver_want *want)
 {
-	struct mm_vma seen = { 0 };
+	struct mm_vma seen = {0};
 	struct driver_want one = *want;
 	int result = 0, err;
 	u64 at = start, next;

@@ -10,6 +10,7 @@
 #include "driver/private.h"
 
 #define REMAP_DELAY (HOST_MSEC / 5) /* after entries went, for what moves to have moved */
+#define REMAP_TRIES 16u		    /* in half a second or so */
 
 /* ---- What the arbiter asks ------------------------------------------------------ */
 
@@ -38,7 +39,7 @@ struct links {
 static struct driver_device *linked_device(const struct links *links, int device)
 {
 	bool there =
-		device >= 0 && device < (int)GPUSVM_DRIVER_DEVICES && links->devices >> device & 1;
+	    device >= 0 && device < (int)GPUSVM_DRIVER_DEVICES && links->devices >> device & 1;
 
 	return there ? links->driver->devices[device] : NULL;
 }
@@ -61,23 +62,23 @@ static struct arbiter_answer ask(struct driver_device *dd, const struct driver_w
 				 const struct attributes *values, bool throttled)
 {
 	struct arbiter_question question = {
-		.preferred = values->preferred,
-		.access_none = values->access_none,
-		.no_migrate = values->no_migrate,
-		.accessed_by = values->accessed_by >> dd->index & 1,
-		.atomic = values->atomic,
-		.device = dd->index,
-		.access = want->atomic	? GPUSVM_ACCESS_ATOMIC
-			  : want->write ? GPUSVM_ACCESS_WRITE
-					: GPUSVM_ACCESS_READ,
-		.system_atomics = dd->device->caps.system_atomics,
-		.throttled = throttled,
+	    .preferred = values->preferred,
+	    .access_none = values->access_none,
+	    .no_migrate = values->no_migrate,
+	    .accessed_by = values->accessed_by >> dd->index & 1,
+	    .atomic = values->atomic,
+	    .device = dd->index,
+	    .access = want->atomic  ? GPUSVM_ACCESS_ATOMIC
+		      : want->write ? GPUSVM_ACCESS_WRITE
+				    : GPUSVM_ACCESS_READ,
+	    .system_atomics = dd->device->caps.system_atomics,
+	    .throttled = throttled,
 	};
-	struct links of = { dd->driver, driver_devices_get(dd->driver) };
+	struct links of = {dd->driver, driver_devices_get(dd->driver)};
 	struct arbiter_links links = {
-		.weight = links_weight,
-		.has_memory = links_has_memory,
-		.arg = &of,
+	    .weight = links_weight,
+	    .has_memory = links_has_memory,
+	    .arg = &of,
 	};
 	struct arbiter_answer answer = arbiter(&question, &links);
 
@@ -207,7 +208,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 {
 	struct arbiter_answer answer = ask(dd, want, &advised->values, false);
 	u64 now = host_now(), lapse = placement_lapse(dd->driver->options.timeslice);
-	struct gpusvm_migrate_result moved = { 0 };
+	struct gpusvm_migrate_result moved = {0};
 	bool movable = range->base.migratable && (want->migrate || answer.exclusive);
 
 	if (answer.error)
@@ -240,7 +241,7 @@ int driver_place(struct driver_device *dd, struct driver_range *range,
 static void map_accessed_piece(struct gpusvm_driver *driver, struct driver_device *except,
 			       u64 start, u64 end)
 {
-	struct driver_want want = { .in_place = true, .cause = DRIVER_CAUSE_ADVICE };
+	struct driver_want want = {.in_place = true, .cause = DRIVER_CAUSE_ADVICE};
 	u64 devices = driver_devices_get(driver), left;
 	struct driver_advised advised;
 
@@ -266,13 +267,17 @@ void driver_map_accessed(struct driver_device *except, u64 start, u64 end,
 	}
 }
 
-/* Context: as driver_garbage_add, whose list this is like. */
-void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range)
+/* For the list, which is like driver_garbage_add's. again: it was tried, and is to be so after
+ * ever longer pauses, REMAP_TRIES times at most. */
+static void remap_push(struct gpusvm_driver *driver, struct driver_range *range, bool again)
 {
 	bool first = false;
+	u32 tries;
 
 	host_mutex_lock(&driver->garbage_lock);
-	if (!range->in_remap) {
+	range->remap_tries = again ? range->remap_tries + 1 : 0;
+	tries = range->remap_tries;
+	if (!range->in_remap && tries <= REMAP_TRIES) {
 		gpusvm_range_get(&range->base); /* beside the tree's */
 		first = !driver->remap;
 		range->in_remap = 1;
@@ -281,33 +286,52 @@ void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range)
 	}
 	host_mutex_unlock(&driver->garbage_lock);
 	if (first)
-		host_work_queue_after(&driver->remap_work, REMAP_DELAY);
+		host_work_queue_after(&driver->remap_work, REMAP_DELAY << host_min(tries, 8u));
 }
 
-static struct driver_range *remap_pop(struct gpusvm_driver *driver)
+void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range)
+{
+	remap_push(driver, range, false);
+}
+
+void driver_remap_again(struct gpusvm_driver *driver, struct driver_range *range)
+{
+	remap_push(driver, range, true);
+}
+
+/* The first of *list, which is the whole list where it is NULL; the range may be added anew. */
+static struct driver_range *remap_pop(struct gpusvm_driver *driver, struct driver_range **list)
 {
 	struct driver_range *range;
 
 	host_mutex_lock(&driver->garbage_lock);
-	range = driver->remap;
+	if (!*list) {
+		*list = driver->remap;
+		driver->remap = NULL;
+	}
+	range = *list;
 	if (range) {
-		driver->remap = range->remap_next;
+		*list = range->remap_next;
 		range->in_remap = 0;
 	}
 	host_mutex_unlock(&driver->garbage_lock);
 	return range;
 }
 
+/* What is added meanwhile queues it again. */
 static void remap_work(struct host_work *work)
 {
 	struct gpusvm_driver *driver = host_container_of(work, struct gpusvm_driver, remap_work);
-	struct driver_range *range;
+	struct driver_range *list = NULL, *range;
 
-	while ((range = remap_pop(driver))) {
+	do {
+		range = remap_pop(driver, &list);
+		if (!range)
+			break;
 		driver_map_accessed(NULL, gpusvm_range_start(&range->base),
 				    gpusvm_range_end(&range->base), driver);
 		gpusvm_range_put(&range->base);
-	}
+	} while (list);
 }
 
 void driver_remap_init(struct gpusvm_driver *driver)
@@ -317,9 +341,9 @@ void driver_remap_init(struct gpusvm_driver *driver)
 
 void driver_remap_fini(struct gpusvm_driver *driver)
 {
-	struct driver_range *range;
+	struct driver_range *list = NULL, *range;
 
 	host_work_cancel(&driver->remap_work);
-	while ((range = remap_pop(driver)))
+	while ((range = remap_pop(driver, &list)))
 		gpusvm_range_put(&range->base);
 }

@@ -125,6 +125,7 @@ struct driver_range {
 	u64 left;   /* when pages were last taken from a device; atomic */
 	u64 accessed_by; /* devices to be mapped anew when entries went; atomic */
 	u32 in_remap; /* garbage_lock */
+	u32 remap_tries; /* garbage_lock */
 	struct driver_range *remap_next;
 	u32 in_garbage; /* garbage_lock */
 	struct driver_range *garbage_next;
@@ -337,6 +338,9 @@ void driver_map_accessed(struct driver_device *except, u64 start, u64 end,
 /* The range lost entries of such a device: it will be mapped again. Context: the
  * notifier lock held for writing. */
 void driver_remap_add(struct gpusvm_driver *driver, struct driver_range *range);
+/* Somebody has some of it for himself: it is tried again for a while. What ends it later
+ * comes by driver_remap_add. Context: as that. */
+void driver_remap_again(struct gpusvm_driver *driver, struct driver_range *range);
 void driver_remap_init(struct gpusvm_driver *driver);
 /* As driver_garbage_fini. */
 void driver_remap_fini(struct gpusvm_driver *driver);

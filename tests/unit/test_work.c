@@ -13,6 +13,8 @@
 
 #include "host/posix/posix.h"
 
+#define FOR_EVER (60 * HOST_SEC)
+
 struct job {
 	struct host_work work;
 	u32 runs;
@@ -20,6 +22,7 @@ struct job {
 	u32 again; /* times it queues itself */
 	u64 delay; /* by this much later */
 	u64 time;  /* that it takes */
+	u32 *hold; /* it takes until this is 0 */
 };
 
 static void job_run(struct host_work *w)
@@ -31,6 +34,8 @@ static void job_run(struct host_work *w)
 	host_add_return(&job->runs, 1);
 	if (job->time)
 		host_sleep(job->time);
+	while (job->hold && host_load_seq(job->hold))
+		host_sleep(10 * HOST_USEC);
 	if (job->again) {
 		job->again--;
 		if (job->delay)
@@ -136,18 +141,19 @@ static void test_cancel_beats_requeue(void **unused)
 static void test_cancel_before_it_began(void **unused)
 {
 	struct job busy[2], job;
-	u32 i;
+	u32 i, hold = 1;
 
 	job_init(&job);
 	for (i = 0; i < 2; i++) {
 		job_init(&busy[i]);
-		busy[i].time = 3 * HOST_MSEC;
+		busy[i].hold = &hold;
 		host_work_queue(&busy[i].work);
 	}
 	while (!host_load_seq(&busy[0].runs) || !host_load_seq(&busy[1].runs))
 		host_sleep(10 * HOST_USEC);
 	host_work_queue(&job.work);
 	host_work_cancel(&job.work);
+	host_store_seq(&hold, 0);
 	for (i = 0; i < 2; i++)
 		host_work_flush(&busy[i].work);
 	assert_int_equal(job.runs, 0);
@@ -185,20 +191,22 @@ static void test_delayed(void **unused)
 static void test_delayed_while_one_is_busy(void **unused)
 {
 	struct job job, busy;
+	u32 i, hold;
 	u64 begin;
-	u32 i;
 
 	for (i = 0; i < 5; i++) {
 		job_init(&job);
 		job_init(&busy);
-		busy.time = 300 * HOST_MSEC;
+		busy.hold = &hold;
+		hold = 1;
 		begin = host_now();
 		host_work_queue_after(&job.work, 2 * HOST_MSEC);
 		host_sleep(i * 100 * HOST_USEC);
 		host_work_queue(&busy.work);
-		while (!host_load_seq(&job.runs) && host_now() - begin < 250 * HOST_MSEC)
+		while (!host_load_seq(&job.runs) && host_now() - begin < FOR_EVER)
 			host_sleep(100 * HOST_USEC);
 		assert_int_equal(host_load_seq(&job.runs), 1);
+		host_store_seq(&hold, 0);
 		host_work_cancel(&busy.work);
 	}
 }
@@ -210,6 +218,7 @@ static void free_itself(struct host_work *w)
 
 static void test_frees_itself(void **unused)
 {
+	u64 begin = host_now();
 	u32 i;
 
 	for (i = 0; i < 200; i++) {
@@ -222,7 +231,7 @@ static void test_frees_itself(void **unused)
 		else
 			host_work_queue_after(&job->work, 10 * HOST_USEC);
 	}
-	for (i = 0; i < 10000 && host_posix_alloc_live(); i++)
+	while (host_posix_alloc_live() && host_now() - begin < FOR_EVER)
 		host_sleep(100 * HOST_USEC);
 	assert_int_equal(host_posix_alloc_live(), 0);
 }

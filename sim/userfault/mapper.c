@@ -2,7 +2,6 @@
 /* mapper.c: memory of one actor's own, whose addresses are used again. */
 #include "sim/userfault/world.h"
 
-#define MAPPER_BASE (A + FIELD_BLOCKS * HUGE_SIZE)
 #define MAPPER_PAGES (2 * HOST_HUGE_PAGES)
 #define SMALL_PAGES 2u
 

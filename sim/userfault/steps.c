@@ -149,6 +149,18 @@ void home_step(struct sim *s, struct sim_actor *a)
 	sched_progress();
 }
 
+/* The first pages of what the other actor works on, when all schedules are explored. */
+static u64 few_pages(const struct sim *s, const struct sim_actor *a, u64 *n)
+{
+	const struct sim_role *roles = s->scenario->roles;
+	bool mapper = false;
+
+	for (u32 i = 0; i < SIM_ACTORS; i++)
+		mapper |= a->c->keep[i] && roles[i].step == mapper_step;
+	*n = s->n_watched;
+	return mapper ? MAPPER_BASE : s->field;
+}
+
 /* Pages of the field or of the mapper's. */
 void mover_step(struct sim *s, struct sim_actor *a)
 {
@@ -164,6 +176,8 @@ void mover_step(struct sim *s, struct sim_actor *a)
 		first = 0, n = HOST_HUGE_PAGES;
 	n = host_min(n, HOST_HUGE_PAGES - first);
 	start = (block < FIELD_BLOCKS ? s->field : A) + block * HUGE_SIZE + first * PAGE;
+	if (s->small && !s->scenario->whole)
+		start = few_pages(s, a, &n);
 	move_somewhere(a, start, start + n * PAGE);
 }
 

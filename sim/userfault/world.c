@@ -241,6 +241,9 @@ static void run(void *arg)
 	for (u32 i = 0; i < SIM_ADVERSARIES; i++)
 		failing |= arm(&whims, &c->adversaries[i]);
 	kernel_whims_set(&whims);
+	/* The home's threads come to rest, or all schedules of their beginning were seen. */
+	if (world->small)
+		host_sleep(HOST_MSEC);
 	sched_explore_here(true);
 	sim_act(world, c, failing);
 	sched_explore_here(false);

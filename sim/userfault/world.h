@@ -42,6 +42,7 @@
 #define DEVICES 4u
 #define BLOCKS 7u /* 0, 1: the field; 2 to 5: the mapper's; 6: scrap */
 #define FIELD_BLOCKS 2u
+#define MAPPER_BASE (A + FIELD_BLOCKS * HUGE_SIZE)
 #define SCRAP_BASE (A + 6 * HUGE_SIZE)
 /* Frames that are ordinary memory lie here. */
 #define MEMORY_BASE (A + 24 * HUGE_SIZE)

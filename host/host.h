@@ -62,13 +62,16 @@ void host_memcpy_stream(void *dst, const void *src, size_t n);
  *
  * host_point(p), host_point_load(p): before an ordered access of *p, and before one that
  * only reads. The scheduler of host/model may run another fiber there; nothing elsewhere.
+ * host_once(p), host_once_load(p): the same of plain ones, where it only takes note.
  */
 #ifndef host_point
 #define host_point(p) ((void)0)
 #define host_point_load(p) ((void)0)
+#define host_once(p) ((void)0)
+#define host_once_load(p) ((void)0)
 #endif
-#define host_read_once(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-#define host_write_once(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define host_read_once(p) (host_once_load(p), __atomic_load_n((p), __ATOMIC_RELAXED))
+#define host_write_once(p, v) (host_once(p), __atomic_store_n((p), (v), __ATOMIC_RELAXED))
 #define host_load_acquire(p) (host_point_load(p), __atomic_load_n((p), __ATOMIC_ACQUIRE))
 #define host_store_release(p, v) (host_point(p), __atomic_store_n((p), (v), __ATOMIC_RELEASE))
 #define host_load_seq(p) (host_point_load(p), __atomic_load_n((p), __ATOMIC_SEQ_CST))

@@ -57,6 +57,10 @@ void sched_atomic(const volatile void *p, bool write);
 #define host_point(p) (sched_at(#p), sched_atomic(p, true))
 #define host_point_load(p) (sched_at(#p), sched_atomic(p, false))
 
+void sched_once(const volatile void *p, bool write);
+#define host_once(p) sched_once(p, true)
+#define host_once_load(p) sched_once(p, false)
+
 /* As host.h's, and the condition's text is known to reports. */
 void host_waitq_enter(struct host_waitq *wq);
 bool host_waitq_sleep(struct host_waitq *wq, u64 deadline);

@@ -232,15 +232,26 @@ void (*sched_accessed)(const void *object, bool write);
 
 void sched_access(const void *object, bool write)
 {
-	if (sched_accessed && sched.active && !sched.self->quiet)
-		sched_accessed(object, write);
+	if (!sched_accessed || !sched.active || sched.self->quiet)
+		return;
+	sched.self->told = true;
+	sched_accessed(object, write);
 }
 
 void sched_atomic(const volatile void *p, bool write)
 {
+	if (!sched.active)
+		return;
+	sched.self->told |= sched.options.atomics;
 	if (sched.options.atomics)
 		sched_point(POINT_ATOMIC, (const void *)p);
 	else if (sched.options.atomics_ordered)
+		sched_access((const void *)p, write);
+}
+
+void sched_once(const volatile void *p, bool write)
+{
+	if (sched.options.atomics_ordered)
 		sched_access((const void *)p, write);
 }
 

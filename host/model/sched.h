@@ -76,7 +76,8 @@ struct sched_options {
 	 * process with a report of its own as soon as that is touched. Without, SCHED_MEMORY
 	 * tells of what was written, once the run looks. */
 	bool poison;
-	/* Where they are none, the explorer knows of them all the same. */
+	/* Where they are none, the explorer knows of them all the same, and of plain ones
+	 * (host_read_once, host_write_once). */
 	bool atomics_ordered;
 	/* Starts and stops the work pool around fn. */
 	bool work;

@@ -61,6 +61,7 @@ struct sched_fiber {
 	u32 next_choice; /* SCHED_REPLAY: 1 + index of its next choice; 0: none */
 	u32 wakes;	 /* of the queue that it is in, when it last looked */
 	const void *queue;
+	bool told; /* of something that it looked at since it entered that, or woke */
 	int quiet;
 	char local[FIBER_LOCAL];
 };

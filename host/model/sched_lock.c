@@ -239,24 +239,31 @@ void host_waitq_enter(struct host_waitq *wq)
 	check_magic(wq->magic, WAITQ_MAGIC, "wait queue");
 	host_posix_may_block();
 	HOST_CHECK(!self->queue);
+	sched_point(POINT_WAIT, wq);
+	check_magic(wq->magic, WAITQ_MAGIC, "wait queue");
 	wq->waiters++;
 	self->queue = wq;
 	self->wakes = wq->wakes;
-	sched_point(POINT_WAIT, wq);
+	self->told = false;
 }
 
 bool host_waitq_sleep(struct host_waitq *wq, u64 deadline)
 {
 	struct sched_fiber *self = sched.self;
-	bool late = false;
+	bool late = false, blind = !self->told;
 
 	HOST_CHECK(self->queue == wq);
+	if (blind)
+		sched_access(wq, true);
 	if (deadline <= sched.now)
 		late = true;
 	else if (self->wakes == wq->wakes)
 		late = sched_block(POINT_WAIT, wq, deadline);
 	check_magic(wq->magic, WAITQ_MAGIC, "wait queue");
+	if (blind)
+		sched_access(wq, true); /* after what woke it */
 	self->wakes = wq->wakes;
+	self->told = false;
 	return late;
 }
 

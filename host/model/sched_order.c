@@ -3,6 +3,11 @@
  * sched_order.c: the order of steps, by vector clocks. An object's clock for writers is
  * what a reader comes after; a writer comes after its readers' as well.
  *
+ * A waiter looks at its condition between entering the queue and the sleep, without a point
+ * in between: that comes before what changes the condition, and the wake behind that ends
+ * the sleep, or after it, and there is no sleep. So it is the looks, which are told of, that
+ * matter, and a wake only to who sleeps without one (host_waitq_sleep). Wakes commute.
+ *
  * Giving a lock back races with those alone who do something even if they do not get it;
  * others could not have come earlier. A lock that was asked for in vain, and is waited
  * for, was not accessed, but who asked depends on who had it, and on who gives it back.
@@ -126,8 +131,6 @@ static enum access access_of(enum sched_point_kind kind)
 	case POINT_LOCK:
 	case POINT_TRYLOCK:
 	case POINT_WRITE_LOCK:
-	case POINT_WAIT:
-	case POINT_WAKE:
 	case POINT_ATOMIC:
 	case POINT_COPY:
 	case POINT_WORK:
@@ -137,6 +140,7 @@ static enum access access_of(enum sched_point_kind kind)
 	case POINT_MODEL:
 		return WRITE;
 	case POINT_READ_LOCK:
+	case POINT_WAKE: /* they commute */
 		return READ;
 	default:
 		return NO_ACCESS;

@@ -9,21 +9,30 @@ static struct device *device_of(const struct mm_page *page)
 	return mm_region_priv(mm_page_region(page));
 }
 
+/* The explorer is told of the first frames one by one, and of 64 of the others at once. */
+static const void *frame_object(const struct device *d, u64 i)
+{
+	return &d->used[i < 4 ? i : host_max(host_align_down(i, 64), (u64)4)];
+}
+
 static u64 frame_alloc(struct device *d, unsigned order)
 {
 	u64 n = (u64)1 << order;
 
-	sched_access(d->used, true);
+	sched_access(&d->next_frame, true);
 	/* One by one from where the last was found, not to look at all each time. */
 	if (!order)
 		for (u64 k = 0; k < FRAMES; k++) {
 			u64 i = d->next_frame++ % FRAMES;
 
+			sched_access(frame_object(d, i), true);
 			if (!d->used[i]) {
 				d->used[i] = 1;
 				return i;
 			}
 		}
+	for (u64 i = 0; i < FRAMES; i++)
+		sched_access(frame_object(d, i), true);
 	for (u64 i = 0; i + n <= FRAMES; i += n)
 		if (!memchr(d->used + i, 1, n)) {
 			memset(d->used + i, 1, n);
@@ -60,7 +69,7 @@ static void frame_forget(struct device *d, u64 index)
 
 	for (u32 i = 0; i < KERNEL_BYTES / 8; i++)
 		words[i] = KERNEL_NOTHING;
-	sched_access(d->used, true);
+	sched_access(frame_object(d, index), true);
 	d->used[index] = 0;
 }
 

@@ -58,14 +58,14 @@ void context_close(struct context *c)
 {
 	struct space *s = c->space;
 
-	writes(&c->faults);
+	writes(&c->released);
 	c->released = true;
 	reads(&s->gone);
 	if (!s->gone) {
 		mmap_write_lock(s);
-		writes(&s->n_areas);
 		for (u32 i = 0; i < s->n_areas; i++)
 			if (s->areas[i].context == c) {
+				areas_change(s, s->areas[i].start, s->areas[i].end);
 				s->areas[i].context = NULL;
 				s->areas[i].mode = 0;
 			}
@@ -74,9 +74,11 @@ void context_close(struct context *c)
 	}
 	context_wake(c, 0, 0);
 	/* Who waits for an event goes on, too. */
-	writes(&c->faults);
-	for (struct event_wait *w = c->events; w; w = w->next)
+	writes(&c->events);
+	for (struct event_wait *w = c->events; w; w = w->next) {
+		writes(w);
 		w->done = true;
+	}
 	c->events = NULL;
 	host_wake_all(&c->waitq);
 	kernel_wait((reads(&c->changing), !c->changing));
@@ -101,6 +103,7 @@ void context_wake(struct context *c, u64 start, u64 length)
 			continue;
 		}
 		writes(&c->faults);
+		writes(w);
 		*at = w->next;
 		w->woken = any = true;
 	}
@@ -130,16 +133,17 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 		mmap_read_unlock(s);
 		return -EFAULT;
 	}
-	writes(&c->faults);
+	reads(&c->released);
 	if (c->released) {
 		mmap_read_unlock(s);
 		return 0;
 	}
+	writes(&c->faults);
 	for (at = &c->faults; *at; at = &(*at)->next)
 		;
 	*at = &w;
 	step();
-	reads(&c->faults);
+	reads(&c->released);
 	if (!must_wait(s, address, flags) || c->released) {
 		writes(&c->faults);
 		for (at = &c->faults; *at && *at != &w; at = &(*at)->next)
@@ -152,7 +156,7 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 	mmap_read_unlock(s);
 	host_wake_all(&kernel.pollers);
 	kernel.waiting++;
-	(void)kernel_wait_on(&c->waitq, (reads(&c->faults), w.woken), HOST_FOREVER);
+	(void)kernel_wait_on(&c->waitq, (reads(&w), w.woken), HOST_FOREVER);
 	kernel.waiting--;
 	return 0;
 }
@@ -165,15 +169,16 @@ void context_event(struct context *c, struct event_wait *w)
 
 	kernel_counts.events++;
 	w->next = NULL;
-	writes(&c->faults);
+	reads(&c->released);
 	w->done = c->released;
 	if (!w->done) {
+		writes(&c->events);
 		for (at = &c->events; *at; at = &(*at)->next)
 			;
 		*at = w;
 		host_wake_all(&kernel.pollers);
 		kernel.waiting++;
-		(void)kernel_wait_on(&c->waitq, (reads(&c->faults), w->done), HOST_FOREVER);
+		(void)kernel_wait_on(&c->waitq, (reads(w), w->done), HOST_FOREVER);
 		kernel.waiting--;
 	}
 	if (whim(kernel.whims.late))
@@ -190,6 +195,7 @@ bool context_readable(const struct context *c)
 	for (const struct fault_wait *w = c->faults; w; w = w->next)
 		if (!w->read)
 			return true;
+	reads(&c->events);
 	return c->events != NULL;
 }
 
@@ -231,10 +237,12 @@ s64 context_read(struct context *c, void *buffer, size_t size)
 		msg.arg.pagefault.flags = w->flags;
 		return give(buffer, &msg);
 	}
+	reads(&c->events);
 	e = c->events;
 	if (!e)
 		return -EAGAIN;
-	writes(&c->faults);
+	writes(&c->events);
+	writes(e);
 	c->events = e->next;
 	msg = e->msg;
 	if (e->child)
@@ -281,7 +289,7 @@ static int register_locked(struct context *c, u64 start, u64 end, u32 mode)
 	r = areas_split(s, start, end);
 	if (r)
 		return r;
-	writes(&s->n_areas);
+	areas_change(s, start, end);
 	for (u32 i = 0; i < s->n_areas; i++) {
 		a = &s->areas[i];
 		if (a->start < start || a->end > end || (!mode && a->context != c))

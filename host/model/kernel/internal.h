@@ -119,12 +119,19 @@ struct kernel {
 };
 extern struct kernel kernel;
 
-/* The kernel's sleeping does not call the library's hook. */
+/* The kernel's sleeping does not call the library's hook. It queues itself before it looks
+ * at the condition at all. */
 #define kernel_wait_on(waitq, cond, deadline)                                                      \
 	({                                                                                         \
 		void (*hook_)(void) = host_posix_before_block;                                     \
+		bool in_time_, late_ = false;                                                      \
 		host_posix_before_block = NULL;                                                    \
-		bool in_time_ = host_wait_until((waitq), (cond), (deadline));                      \
+		host_waitq_enter(waitq);                                                           \
+		while (!(in_time_ = (cond)) && !late_) {                                           \
+			sched_at(#cond);                                                           \
+			late_ = host_waitq_sleep((waitq), (deadline));                             \
+		}                                                                                  \
+		host_waitq_leave(waitq);                                                           \
 		host_posix_before_block = hook_;                                                   \
 		in_time_;                                                                          \
 	})
@@ -168,9 +175,13 @@ void mmap_read_lock(struct space *s);
 void mmap_read_unlock(struct space *s);
 void mmap_write_lock(struct space *s);
 void mmap_write_unlock(struct space *s);
-/* All of these: mmap_lock held. The area that holds address, or NULL. */
+/* Those that change them: mmap_lock held for writing. The area that holds address, or NULL:
+ * mmap_lock held, or the processor's own look, good until the next point. */
 struct area *area_find(struct space *s, u64 address);
-struct area *area_next(struct space *s, u64 address); /* or the first behind it */
+/* Or the first behind it. mmap_lock held. */
+struct area *area_next(struct space *s, u64 address);
+/* What area_find finds in [start, end) is about to change. */
+void areas_change(struct space *s, u64 start, u64 end);
 /* Makes [start, end) begin and end at areas' borders. -ENOMEM. */
 int areas_split(struct space *s, u64 start, u64 end);
 int area_add(struct space *s, const struct area *area);

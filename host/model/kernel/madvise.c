@@ -88,7 +88,7 @@ static int mark(struct space *s, u64 start, u64 end, int advice)
 
 	mmap_write_lock(s);
 	r = areas_split(s, start, end);
-	writes(&s->n_areas);
+	areas_change(s, start, end);
 	for (struct area *a = area_next(s, start);
 	     !r && a && a < s->areas + s->n_areas && a->start < end; a++) {
 		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)

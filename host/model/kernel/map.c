@@ -102,7 +102,7 @@ int kernel_mprotect(u64 start, u64 length, u32 protection)
 	step();
 	mmap_write_lock(s);
 	r = areas_split(s, start, start + length);
-	writes(&s->n_areas);
+	areas_change(s, start, start + length);
 	for (struct area *a = area_next(s, start);
 	     !r && a && a < s->areas + s->n_areas && a->start < start + length; a++)
 		a->protection = protection;

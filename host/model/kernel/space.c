@@ -113,9 +113,24 @@ void mmap_write_unlock(struct space *s)
 
 /* ---- Areas ---------------------------------------------------------------------- */
 
+/* One thing for what is at the addresses of 2M; where areas begin and end is seen under
+ * mmap_lock only. */
+static const void *area_object(const struct space *s, u64 address)
+{
+	return &s->areas[address / HOST_HUGE_SIZE % TABLE_HASH];
+}
+
+void areas_change(struct space *s, u64 start, u64 end)
+{
+	u64 first = host_align_down(start, HOST_HUGE_SIZE);
+
+	end = host_min(end, first + TABLE_HASH * HOST_HUGE_SIZE);
+	for (u64 at = first; at < end; at += HOST_HUGE_SIZE)
+		writes(area_object(s, at));
+}
+
 struct area *area_next(struct space *s, u64 address)
 {
-	reads(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (s->areas[i].end > address)
 			return &s->areas[i];
@@ -126,14 +141,14 @@ struct area *area_find(struct space *s, u64 address)
 {
 	struct area *a = area_next(s, address);
 
+	reads(area_object(s, address));
 	return a && a->start <= address ? a : NULL;
 }
 
-int area_add(struct space *s, const struct area *area)
+static int area_insert(struct space *s, const struct area *area)
 {
 	u32 i = s->n_areas;
 
-	writes(&s->n_areas);
 	if (s->n_areas == AREAS)
 		return -ENOMEM;
 	while (i && s->areas[i - 1].start > area->start) {
@@ -143,6 +158,12 @@ int area_add(struct space *s, const struct area *area)
 	s->areas[i] = *area;
 	s->n_areas++;
 	return 0;
+}
+
+int area_add(struct space *s, const struct area *area)
+{
+	areas_change(s, area->start, area->end);
+	return area_insert(s, area);
 }
 
 static int area_split(struct space *s, u64 at)
@@ -155,9 +176,8 @@ static int area_split(struct space *s, u64 at)
 	tail.start = at;
 	if (s->n_areas == AREAS)
 		return -ENOMEM;
-	writes(&s->n_areas);
 	a->end = at;
-	return area_add(s, &tail);
+	return area_insert(s, &tail);
 }
 
 int areas_split(struct space *s, u64 start, u64 end)
@@ -171,7 +191,7 @@ void areas_remove(struct space *s, u64 start, u64 end)
 {
 	u32 n = 0;
 
-	writes(&s->n_areas);
+	areas_change(s, start, end);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (s->areas[i].start < start || s->areas[i].end > end)
 			s->areas[n++] = s->areas[i];
@@ -188,7 +208,6 @@ void areas_merge(struct space *s)
 {
 	u32 n = 0;
 
-	writes(&s->n_areas);
 	for (u32 i = 0; i < s->n_areas; i++)
 		if (n && alike(&s->areas[n - 1], &s->areas[i]))
 			s->areas[n - 1].end = s->areas[i].end;

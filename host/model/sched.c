@@ -229,6 +229,7 @@ void sched_point(enum sched_point_kind kind, const void *object)
 }
 
 void (*sched_accessed)(const void *object, bool write);
+void (*sched_awaited)(const void *object);
 
 void sched_access(const void *object, bool write)
 {
@@ -236,6 +237,14 @@ void sched_access(const void *object, bool write)
 		return;
 	sched.self->told = true;
 	sched_accessed(object, write);
+}
+
+bool sched_await(const void *object, bool done)
+{
+	sched.self->told = true;
+	if (done && sched_awaited && sched.active && !sched.self->quiet)
+		sched_awaited(object);
+	return done;
 }
 
 void sched_atomic(const volatile void *p, bool write)

@@ -160,6 +160,9 @@ void sched_point(enum sched_point_kind kind, const void *object);
 /* What the running step reads or writes beside the object of its point: for what is
  * known only once it runs, or is many things. The point's object may then be NULL. */
 void sched_access(const void *object, bool write);
+/* A wait's look at what happens once, and without which the running fiber does not go on;
+ * whoever does it writes object. The value: done. */
+bool sched_await(const void *object, bool done);
 /* Tells the watcher. Costs nothing without one. */
 void sched_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Memory is short from the n-th time on that a shrinker has something to give back (0: it

@@ -159,6 +159,12 @@ static void accessed(const void *object, bool write)
 		order_access(sched.current, object, write, ex.depth, reverse);
 }
 
+static void awaited(const void *object)
+{
+	if (!ex.off)
+		order_await(sched.current, object, ex.depth);
+}
+
 void sched_explore_here(bool on)
 {
 	ex.off = !on;
@@ -267,6 +273,7 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 	run.watch = watch;
 	sched_decide = decide;
 	sched_accessed = accessed;
+	sched_awaited = awaited;
 	do {
 		ex.depth = 0;
 		ex.diverged = false;
@@ -290,4 +297,5 @@ void sched_explore(const struct sched_options *options, const struct sched_explo
 		 clock_now() < end);
 	sched_decide = NULL;
 	sched_accessed = NULL;
+	sched_awaited = NULL;
 }

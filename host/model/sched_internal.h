@@ -111,8 +111,9 @@ u32 pick_next(u64 set, enum sched_point_kind kind, const void *object);
 u32 pick_default(u64 set);
 void pick_results(struct sched_outcome *ret);
 
-/* Is told of sched_access if set (sched_explore.c). */
+/* Are told of sched_access and sched_await if set (sched_explore.c). */
 extern void (*sched_accessed)(const void *object, bool write);
+extern void (*sched_awaited)(const void *object);
 
 /* Decides in place of options.kind if set (sched_explore.c). */
 extern u32 (*sched_decide)(u64 set, enum sched_point_kind kind, const void *object);

@@ -235,6 +235,14 @@ void order_access(u32 fiber, const void *object, bool write, u32 decision, order
 	made(fiber, o, access, decision);
 }
 
+void order_await(u32 fiber, const void *object, u32 decision)
+{
+	struct object *o = find(object);
+
+	if (o)
+		made(fiber, o, READ, decision);
+}
+
 /* All that the fiber did comes before whoever takes the lock next. */
 static void give_back(u32 fiber, const void *key, bool write, u32 decision, order_race *race)
 {

@@ -31,6 +31,8 @@ void order_begin(void);
 void order_point(const struct sched_event *event, u32 decision, order_race *race);
 /* The running fiber's step reads or writes this, too. Races with steps that were made. */
 void order_access(u32 fiber, const void *object, bool write, u32 decision, order_race *race);
+/* It comes after the last write of this, in any order: no race. */
+void order_await(u32 fiber, const void *object, u32 decision);
 /* The same without looking for races: setting up and taking down. */
 void order_skip(u32 fiber);
 /* The running fiber starts another. */

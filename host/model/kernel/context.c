@@ -156,7 +156,7 @@ int context_fault(struct space *s, struct context *c, u64 address, u32 flags, bo
 	mmap_read_unlock(s);
 	host_wake_all(&kernel.pollers);
 	kernel.waiting++;
-	(void)kernel_wait_on(&c->waitq, (reads(&w), w.woken), HOST_FOREVER);
+	(void)kernel_wait_on(&c->waitq, sched_await(&w, w.woken), HOST_FOREVER);
 	kernel.waiting--;
 	return 0;
 }
@@ -178,7 +178,7 @@ void context_event(struct context *c, struct event_wait *w)
 		*at = w;
 		host_wake_all(&kernel.pollers);
 		kernel.waiting++;
-		(void)kernel_wait_on(&c->waitq, (reads(w), w->done), HOST_FOREVER);
+		(void)kernel_wait_on(&c->waitq, sched_await(w, w->done), HOST_FOREVER);
 		kernel.waiting--;
 	}
 	if (whim(kernel.whims.late))

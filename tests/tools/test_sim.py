@@ -14,6 +14,10 @@ OPTIONS = ["--scenario", "--seed", "--runs", "--devices", "--scheduler", "--repl
 QUICK = ["one-page", "two-pull", "munmap-bind", "clear-fault", "protect", "unbind-populate",
          "last-reference", "cached", "timeslice", "vram-full", "pins", "swap", "shared", "exit",
          "advice", "first-page"]
+# Of host/userfault, two actors that meet, each.
+PAIRS = [("userfault-page", 2), ("userfault-page", 6), ("userfault-hole", 4), ("userfault-map", 3),
+         ("userfault-handover", 3), ("userfault-copy", 3), ("userfault-exclusive", 1),
+         ("userfault-exclusive-copy", 3)]
 
 
 def scenarios(gpusvm):
@@ -105,10 +109,10 @@ def test_what_went_wrong_once(gpusvm, tmp_path, scenario, scheduler, devices, se
 
 
 # Those that take less than a second each; docs/TESTING.md has the others.
-@pytest.mark.parametrize("scenario", QUICK)
-def test_all_schedules(gpusvm, tmp_path, scenario):
-    done = gpusvm("sim", "--scenario", scenario, "--scheduler", "exhaustive", "--json",
-                  "--output", tmp_path / "failed.sim")
+@pytest.mark.parametrize("scenario,seed", [(name, 1) for name in QUICK] + PAIRS)
+def test_all_schedules(gpusvm, tmp_path, scenario, seed):
+    done = gpusvm("sim", "--scenario", scenario, "--seed", seed, "--scheduler", "exhaustive",
+                  "--json", "--output", tmp_path / "failed.sim")
     assert done.returncode == 0, done.stdout
     figures = json.loads(done.stdout)
     assert figures["complete"] and figures["runs"] >= 1

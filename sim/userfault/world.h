@@ -87,6 +87,7 @@ struct sim {
 	u64 open;		  /* page that is accessed, or 0; atomic */
 	struct host_rwlock pause; /* RANK_RUNTIME: read by the lane, written around forks */
 	bool handed;		  /* see handover.c */
+	u64 fresh, n_fresh;	  /* see fresh.c: the mapping that is in use, or 0 */
 	struct device devices[DEVICES];
 };
 /* The one that runs: for callbacks that have no argument of ours. */
@@ -161,6 +162,8 @@ void daemon_step(struct sim *s, struct sim_actor *a);
 void mapper_step(struct sim *s, struct sim_actor *a);
 void give_step(struct sim *s, struct sim_actor *a);
 void take_place_step(struct sim *s, struct sim_actor *a);
+void fresh_step(struct sim *s, struct sim_actor *a);
+void fresh_mover_step(struct sim *s, struct sim_actor *a);
 
 extern const struct sim_scenario userfault_scenarios[];
 

@@ -845,6 +845,8 @@ static void test_fork_hooks(void **state)
 	gpusvm_event_put(event);
 	gpusvm_queue_destroy(queue);
 	svm->in_child = 0;
+	assert_int_equal(gpusvm_event_wait(event, -1), 0); /* c is on this stack */
+	assert_int_equal(c, 1);
 	gpusvm_event_put(event);
 }
 

@@ -8,12 +8,21 @@
  * holds calls->lock, which only these threads take. A poster changes seq, then
  * looks at sleepers; a thread counts itself a sleeper, then sleeps only if seq
  * is what it was before it looked at the lists: with full fences on both
- * sides one sees the other.
+ * sides one sees the other. While one lingers nobody is woken: it sees seq change,
+ * or, where it has just ceased to look, does not fall asleep; and who takes one task
+ * of several wakes another thread.
  *
  * Progress: no task waits for another one of its class or a later one. Slow
  * tasks leave threads for quick ones, these one for the urgent.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "runtime/private.h"
+
+#include <sched.h>
+
+#define LINGER (50 * HOST_USEC)
 
 void task_push(struct task **list, struct task *task)
 {
@@ -52,16 +61,30 @@ struct task *fifo_pop(struct task_fifo *fifo)
 	return task;
 }
 
-static void calls_wake(struct calls *calls, int n)
+static void calls_wake(struct calls *calls)
 {
 	host_add_return(&calls->seq, 1);
-	if (host_load_seq(&calls->sleepers))
-		futex_wake(&calls->seq, n);
+	if (!host_load_seq(&calls->lingering) && host_load_seq(&calls->sleepers))
+		futex_wake(&calls->seq, 1);
+}
+
+/* Who calls often finds the thread awake: to wake one, on a processor that is idle, costs
+ * several times as much as the call may. False: nothing was posted for as long. */
+static bool calls_linger(struct calls *calls, u32 seq)
+{
+	u64 until = host_now() + LINGER;
+	bool posted;
+
+	host_add_return(&calls->lingering, 1);
+	while (!(posted = host_load_seq(&calls->seq) != seq) && host_now() < until)
+		sched_yield();
+	host_add_return(&calls->lingering, (u32)-1);
+	return posted;
 }
 
 void calls_kick(struct gpusvm *svm)
 {
-	calls_wake(&svm->calls, 1);
+	calls_wake(&svm->calls);
 }
 
 void task_post(struct gpusvm *svm, struct task *task, enum task_class class,
@@ -70,7 +93,7 @@ void task_post(struct gpusvm *svm, struct task *task, enum task_class class,
 	task->run = run;
 	task->class = class;
 	task_push(&svm->calls.posted, task);
-	calls_wake(&svm->calls, 1);
+	calls_wake(&svm->calls);
 }
 
 /* ---- The threads ---- */
@@ -90,7 +113,7 @@ static struct task *calls_next(struct calls *calls)
 {
 	struct task *task;
 
-	for (unsigned class = 0; class < TASK_CLASSES; class++) {
+	for (unsigned class = 0; class < TASK_CLASSES; class ++) {
 		if (!calls->waiting[class].first || !calls_allow(calls, class))
 			continue;
 		task = fifo_pop(&calls->waiting[class]);
@@ -115,11 +138,11 @@ static struct task *calls_take(struct calls *calls, unsigned done)
 	}
 	task = calls_next(calls);
 	more = false;
-	for (unsigned class = 0; class < TASK_CLASSES; class++)
+	for (unsigned class = 0; class < TASK_CLASSES; class ++)
 		more |= calls->waiting[class].first && calls_allow(calls, class);
 	host_mutex_unlock(&calls->lock);
 	if (more)
-		calls_wake(calls, 1);
+		calls_wake(calls);
 	return task;
 }
 
@@ -143,6 +166,8 @@ static void calls_main(void *arg)
 		class = TASK_CLASSES;
 		if (host_load_acquire(&calls->stop))
 			return;
+		if (calls_linger(calls, seq))
+			continue;
 		host_add_return(&calls->sleepers, 1);
 		futex_wait(&calls->seq, seq, HOST_FOREVER);
 		host_add_return(&calls->sleepers, (u32)-1);
@@ -167,7 +192,8 @@ void calls_stop(struct gpusvm *svm)
 	struct calls *calls = &svm->calls;
 
 	host_store_seq(&calls->stop, 1);
-	calls_wake(calls, CALL_THREADS);
+	host_add_return(&calls->seq, 1);
+	futex_wake(&calls->seq, CALL_THREADS);
 	for (unsigned i = 0; i < CALL_THREADS; i++)
 		host_thread_join(&calls->threads[i]);
 	host_mutex_destroy(&calls->lock);

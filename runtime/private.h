@@ -44,7 +44,7 @@
 #include "driver/driver.h"
 #include "host/mm.h"
 
-#define EVENT_BYTES 256u     /* of arguments and small buffers in an event */
+#define EVENT_BYTES 256u      /* of arguments and small buffers in an event */
 #define BUFFER_MAX (1u << 20) /* of a buffer of read and write */
 #define CALL_THREADS 6u
 
@@ -158,11 +158,11 @@ struct gpusvm_event {
 
 struct event_slab;
 struct event_pool {
-	struct host_mutex lock; /* the application's world */
-	struct task *free;	/* by lock */
-	struct task *returned;	/* pushed by anyone, taken whole */
-	struct task *trash;	/* the same, with buffers to be freed */
-	struct event_slab *slabs;      /* by the call for more, one at a time */
+	struct host_mutex lock;	  /* the application's world */
+	struct task *free;	  /* by lock */
+	struct task *returned;	  /* pushed by anyone, taken whole */
+	struct task *trash;	  /* the same, with buffers to be freed */
+	struct event_slab *slabs; /* by the call for more, one at a time */
 };
 
 int pool_init(struct gpusvm *svm); /* -ENOMEM */
@@ -188,7 +188,8 @@ void event_complete(struct gpusvm_event *event, int result);
 struct calls {
 	struct task *posted; /* by anyone */
 	u32 seq;	     /* changes with each; a futex */
-	u32 sleepers;
+	u32 sleepers;	     /* threads; those that linger are none yet */
+	u32 lingering;
 	u32 stop;
 	struct counter outstanding; /* calls, from posting to completion */
 	/* The library's world only, by lock (RANK_RUNTIME). */
@@ -243,11 +244,11 @@ int prefetch_call(struct gpusvm_event *event); /* library's world */
 struct event_ring {
 	struct gpusvm_event_record *records;
 	u64 n;
-	u64 head; /* records written; by lock, read by readers */
-	u64 tail; /* records taken; by read_lock, read by writers */
-	u64 lost; /* number << 32 | (u32)head where they are missing; 0: none */
-	u64 lost_time; /* end of the first of them */
-	u64 last_end;  /* by lock */
+	u64 head;		     /* records written; by lock, read by readers */
+	u64 tail;		     /* records taken; by read_lock, read by writers */
+	u64 lost;		     /* number << 32 | (u32)head where they are missing; 0: none */
+	u64 lost_time;		     /* end of the first of them */
+	u64 last_end;		     /* by lock */
 	struct host_mutex lock;	     /* RANK_LEAF: writers, the library's world */
 	struct host_mutex read_lock; /* the application's world */
 };
@@ -268,8 +269,8 @@ struct gpusvm {
 	struct calls calls;
 	struct event_pool pool;
 	struct event_ring ring;
-	struct gpusvm_fence past; /* signalled */
-	u64 caps;		       /* GPUSVM_CAP_* */
+	struct gpusvm_fence past;	    /* signalled */
+	u64 caps;			    /* GPUSVM_CAP_* */
 	bool has_pool, has_work, has_calls; /* for closing */
 
 	/* One device is added at a time, by a thread of the application that lends itself:
@@ -290,7 +291,7 @@ struct gpusvm {
 	struct host_mutex lock;
 	struct gpusvm_queue *queues;
 	struct gpusvm_queue *dead; /* destroyed, not freed: a stack by atomics */
-	bool running; /* between opening and closing */
+	bool running;		   /* between opening and closing */
 	bool paused;
 	bool left_behind; /* a child would lack what is on devices */
 };
